@@ -1,0 +1,77 @@
+"""
+Sends raw e-mail over SMTP and LMTP with Twisted, in as few flights as the
+server allows, and tells the server's verdict on every recipient.
+
+>>> from twisted_smtpclient import deliver
+>>> d = deliver("localhost", "me@example.org", ["you@example.org"], b"Subject: hi\\r\\n\\r\\nhello\\r\\n")
+"""
+
+from .client.agent import DeliveryAgent, DeliveryCancelled, deliver
+from .client.protocol import PipeliningESMTPClient
+from .errors import (
+    Cancelled,
+    ConnectionFailed,
+    ConnectionLost,
+    ConnectionRefused,
+    ConnectionTimeout,
+    DeadlineExceeded,
+    DeliveryError,
+    ExtensionUnsupported,
+    HostNotFound,
+    InternalError,
+    InvalidRequest,
+    MessageTooLarge,
+    NotAllowed,
+    ProtocolError,
+    QueueFull,
+    Refused,
+    RequestTooLarge,
+    ResponseTimeout,
+    ShuttingDown,
+    TLSFailed,
+)
+from .smtp.content import Content
+from .smtp.envelope import Envelope, Recipient
+from .smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
+from .smtp.reply import EnhancedStatusCode, Reply
+from .smtp.result import DeliveryResult, RecipientStatus, Status
+
+__all__ = [
+    "Cancelled",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "ConnectionRefused",
+    "ConnectionTimeout",
+    "Content",
+    "DeadlineExceeded",
+    "DeliveryAgent",
+    "DeliveryCancelled",
+    "DeliveryError",
+    "DeliveryResult",
+    "EnhancedStatusCode",
+    "Envelope",
+    "ExtensionUnsupported",
+    "HostNotFound",
+    "InternalError",
+    "InvalidRequest",
+    "MessageTooLarge",
+    "Mode",
+    "NotAllowed",
+    "PipeliningESMTPClient",
+    "Protocol",
+    "ProtocolError",
+    "QueueFull",
+    "Recipient",
+    "RecipientStatus",
+    "Refused",
+    "Reply",
+    "RequestTooLarge",
+    "ResponseTimeout",
+    "Server",
+    "ShuttingDown",
+    "Status",
+    "TLSFailed",
+    "TLSMode",
+    "Timeouts",
+    "deliver",
+]

@@ -1,0 +1,3 @@
+"""
+Moves octets and keeps time, with Twisted; knows no JSON.
+"""

@@ -1,0 +1,261 @@
+"""
+From a server's name to a connection: look-up, TCP over IPv4 and IPv6, UNIX
+sockets, and one bound over all of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from twisted.internet import error
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IAddress, IConnector
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from ..errors import (
+    Cancelled,
+    ConnectionFailed,
+    ConnectionRefused,
+    ConnectionTimeout,
+    DeliveryError,
+    HostNotFound,
+)
+from ..smtp.policy import Server
+
+#: RFC 8305 section 5: a second attempt starts after so many seconds.
+ATTEMPT_DELAY: Final = 0.25
+
+#: Addresses of one name that are tried; more would outlast any bound.
+MAX_ADDRESSES: Final = 16
+
+#: Looks a name up: addresses in order of preference.  Errbacks with
+#: :class:`~twisted_smtpclient.errors.HostNotFound`.
+Resolver = Callable[[str], Deferred[Sequence[str]]]
+
+#: getaddrinfo's answers that say "no such name", and not "ask again".
+_NO_SUCH_NAME: Final = frozenset(
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL") if hasattr(socket, name)
+)
+
+
+#: A reactor that does TCP, UNIX sockets, time and threads.  The interfaces are
+#: zope's, of which a type cannot ask four at once, and Twisted types its
+#: global reactor as a module.
+Reactor = Any
+
+
+def system_resolver(reactor: Reactor) -> Resolver:
+    """
+    ``getaddrinfo`` in the reactor's thread pool.
+
+    Twisted's own resolver swallows the error, so that "no such name" and
+    "ask again later" cannot be told apart; this one tells.
+    """
+
+    def resolve(host: str) -> Deferred[Sequence[str]]:
+        found = deferToThreadPool(
+            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM
+        )
+        return found.addCallbacks(_addresses, _not_found, errbackArgs=(host,))
+
+    return resolve
+
+
+def _addresses(found: list[tuple[Any, ...]]) -> Sequence[str]:
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _not_found(failure: Failure, host: str) -> Any:
+    failure.trap(OSError, UnicodeError)
+    code = getattr(failure.value, "errno", None)
+    temporary = isinstance(failure.value, OSError) and code not in _NO_SUCH_NAME
+    reason = getattr(failure.value, "strerror", None) or failure.getErrorMessage()
+    raise HostNotFound(f"Host not found: {host}: {reason}", temporary=temporary)
+
+
+P = TypeVar("P", bound=Protocol)
+
+
+class Connector:
+    """
+    Opens connections.
+
+    :param reactor: TCP, UNIX, time, and threads for the default resolver.
+    :param resolver: looks names up; None for the system's.
+    """
+
+    def __init__(self, reactor: Reactor, resolver: Resolver | None = None) -> None:
+        self._reactor = reactor
+        self._resolver = resolver if resolver is not None else system_resolver(reactor)
+
+    def connect(self, server: Server, build: Callable[[], P]) -> Deferred[P]:
+        """
+        Connect within ``server.connection_timeout`` seconds, look-up included.
+
+        :param build: makes the protocol, once, for the connection that wins.
+        :returns: fires with the protocol when it is about to be connected;
+            errbacks with ConnectionRefused, ConnectionTimeout, HostNotFound
+            or ConnectionFailed, or with Cancelled where it was cancelled.
+        """
+        return _Connecting(self._reactor, self._resolver, server, build).result
+
+
+class _Connecting(Generic[P]):
+    """One connecting, over however many addresses."""
+
+    def __init__(
+        self, reactor: Reactor, resolver: Resolver, server: Server, build: Callable[[], P]
+    ) -> None:
+        self.result: Deferred[P] = Deferred(lambda _: self._end(Cancelled("cancelled while connecting")))
+        self._reactor = reactor
+        self._server = server
+        self._build = build
+        self._done = False
+        self._addresses: list[str] = []
+        self._connectors: list[IConnector] = []
+        self._failed: list[Failure] = []
+        self._under_way = 0
+        self._next: Any = None
+        self._bound = reactor.callLater(server.connection_timeout, self._timed_out)
+        if server.unix_path is not None:
+            self._attempt_unix(server.unix_path)
+            self._lookup: Deferred[Any] = succeed(None)
+        else:
+            self._lookup = self._look_up(resolver, server.host)
+            self._lookup.addCallbacks(self._found, self._not_found)
+
+    def _look_up(self, resolver: Resolver, host: str) -> Deferred[Sequence[str]]:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            try:
+                return resolver(host)
+            except Exception:
+                return fail()
+        return succeed([host])
+
+    def _found(self, addresses: Sequence[str]) -> None:
+        if self._done:
+            return
+        self._addresses = _preferred(addresses, self._server.source_address)
+        if not self._addresses:
+            kind = " of the source address's family" if addresses else ""
+            self._end(HostNotFound(f"Host not found: {self._server.host}: it has no address{kind}"))
+        else:
+            self._attempt_next()
+
+    def _not_found(self, failure: Failure) -> None:
+        if not self._done:
+            error = failure.value
+            if not isinstance(error, DeliveryError):
+                # A resolver of the user's failed in a way of its own.
+                error = HostNotFound(f"Host not found: {self._server.host}: {error!r}", temporary=True)
+            self._end(error)
+
+    def _attempt_next(self) -> None:
+        self._next = None
+        address = self._addresses.pop(0)
+        if self._addresses:
+            self._next = self._reactor.callLater(ATTEMPT_DELAY, self._attempt_next)
+        source = self._server.source_address
+        bind = (source, 0) if source is not None else None
+        self._under_way += 1
+        timeout = self._server.connection_timeout + 1
+        connector = self._reactor.connectTCP(address, self._server.port, _Attempt(self), timeout, bind)
+        self._connectors.append(connector)
+
+    def _attempt_unix(self, path: str) -> None:
+        self._under_way += 1
+        timeout = self._server.connection_timeout + 1
+        self._connectors.append(self._reactor.connectUNIX(path, _Attempt(self), timeout))
+
+    def won(self) -> P | None:
+        """An attempt has connected; the first one is given the protocol."""
+        if self._done:
+            return None
+        protocol = self._build()
+        self._end(protocol)
+        return protocol
+
+    def attempt_failed(self, reason: Failure) -> None:
+        """An attempt has come to nothing."""
+        self._under_way -= 1
+        self._failed.append(reason)
+        if self._done:
+            return
+        if self._addresses:
+            if self._next is not None:
+                self._next.cancel()
+            self._attempt_next()
+        elif not self._under_way:
+            self._end(_judge(self._failed, self._server))
+
+    def _timed_out(self) -> None:
+        seconds = self._server.connection_timeout
+        self._end(ConnectionTimeout(f"Connection timed out: {self._server}: not connected within {seconds:g} s"))
+
+    def _end(self, outcome: P | BaseException) -> None:
+        if self._done:
+            return
+        self._done = True
+        for call in (self._bound, self._next):
+            if call is not None and call.active():
+                call.cancel()
+        if isinstance(outcome, BaseException):
+            self._lookup.cancel()
+        for connector in self._connectors:
+            if getattr(connector, "state", None) == "connecting":
+                connector.stopConnecting()
+        if isinstance(outcome, BaseException):
+            self.result.errback(outcome)
+        else:
+            self.result.callback(outcome)
+
+
+class _Attempt(ClientFactory):
+    """One address."""
+
+    noisy = False
+
+    def __init__(self, connecting: _Connecting[Any]) -> None:
+        self._connecting = connecting
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self._connecting.won()
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._connecting.attempt_failed(reason)
+
+
+def _preferred(addresses: Sequence[str], source_address: str | None) -> list[str]:
+    """
+    The addresses to try: families in turn, the resolver's first choice first
+    (RFC 8305 section 4); with a source address, those of its family.
+    """
+    families: dict[int, list[str]] = {}
+    for address in addresses:
+        families.setdefault(ipaddress.ip_address(address).version, []).append(address)
+    if source_address is not None:
+        return families.get(ipaddress.ip_address(source_address).version, [])[:MAX_ADDRESSES]
+    turns = itertools.zip_longest(*families.values())
+    return [address for turn in turns for address in turn if address is not None][:MAX_ADDRESSES]
+
+
+def _judge(failures: list[Failure], server: Server) -> DeliveryError:
+    """One error for all attempts: the one that tells most."""
+    for failure in failures:
+        if failure.check(error.ConnectionRefusedError):
+            return ConnectionRefused(f"Connection refused: {server}")
+    for failure in failures:
+        if failure.check(error.TimeoutError):
+            return ConnectionTimeout(f"Connection timed out: {server}")
+    last = failures[-1].value
+    if isinstance(last, error.ConnectBindError) and server.source_address is not None:
+        return ConnectionFailed(f"Cannot connect from {server.source_address} to {server}: {last}")
+    return ConnectionFailed(f"Cannot connect to {server}: {last}")

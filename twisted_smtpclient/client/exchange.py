@@ -1,0 +1,158 @@
+"""
+The second phase of a session: its mails, on a transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.python.failure import Failure
+
+from ..errors import ConnectionLost, DeliveryError, ProtocolError, ResponseTimeout
+from ..smtp.pipeline import End, Pipeline
+from ..smtp.policy import Timeouts
+from ..smtp.reply import Reply, ReplyParser
+from ..smtp.transaction import Command, Transaction
+from .connect import Reactor
+from .watch import Watch
+
+#: Seconds in which a server that said 421 may answer what it was sent before.
+LINGER: Final = 5.0
+
+
+class Exchange:
+    """
+    Moves what a pipeline says and hears, and tells outcomes.
+
+    :param pipeline: decides.
+    :param transport: the session's; it is given this as its producer.
+    :param reactor: calls turns.
+    :param watch: the session's timer.
+    :param timeouts: seconds for each reply.
+    :param on_end: told when the connection is to end, and how.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        transport: Any,
+        reactor: Reactor,
+        watch: Watch,
+        timeouts: Timeouts,
+        on_end: Callable[[End], None],
+    ) -> None:
+        self.pipeline = pipeline
+        self._transport = transport
+        self._reactor = reactor
+        self._watch = watch
+        self._timeouts = timeouts
+        self._on_end = on_end
+        self._awaiting: Command | None = None
+        self._lingering = False
+        self._paused = False
+        self._in_turn = False
+        self._turn_is_due = False
+
+    def submit(self, transaction: Transaction) -> None:
+        """
+        Give the pipeline a mail, to be written in a moment: all that is given
+        until then goes in one write.
+        """
+        try:
+            self.pipeline.submit(transaction)
+        except DeliveryError as error:
+            transaction.outcome = error
+            if transaction.on_settled is not None:
+                transaction.on_settled(transaction)
+        self.call_turn()
+
+    def take(self, replies: list[Reply], parser: ReplyParser) -> None:
+        """Take what was read."""
+        pipeline = self.pipeline
+        for reply in replies:
+            pipeline.receive(reply)
+        if parser.error is not None:
+            pipeline.fail(parser.error)
+        elif parser.pending and pipeline.awaiting is None:
+            pipeline.fail(ProtocolError("the start of a reply that nobody asked for"))
+        self.turn(heard=bool(replies))
+
+    def pause(self) -> None:
+        """The transport takes nothing more for now."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """The transport takes more."""
+        self._paused = False
+        self.turn()
+
+    def call_turn(self) -> None:
+        """Have a turn soon, once however often this is called."""
+        if not self._turn_is_due and not self._in_turn:
+            self._turn_is_due = True
+            self._reactor.callLater(0, self._due_turn)
+
+    def turn(self, *, heard: bool = False) -> None:
+        """After whatever has happened: outcomes, octets, the timer, the end."""
+        if self._in_turn:
+            return
+        pipeline = self.pipeline
+        self._in_turn = True
+        try:
+            self.tell()
+            wrote = False
+            while not self._paused and (octets := pipeline.output()):
+                self._transport.write(octets)
+                wrote = True
+                self.tell()
+        finally:
+            self._in_turn = False
+        self._keep_time(heard=heard, wrote=wrote)
+        if pipeline.end in (End.CLOSE, End.ABORT):
+            self._on_end(pipeline.end)
+
+    def tell(self) -> None:
+        """Tell outcomes; who is told may give further mails at once."""
+        while self.pipeline.finished:
+            finished, self.pipeline.finished = self.pipeline.finished, []
+            for transaction in finished:
+                if transaction.on_settled is not None:
+                    transaction.on_settled(transaction)
+
+    def overdue(self) -> None:
+        """What was waited for has not come in time."""
+        if self._lingering or self._awaiting is None:
+            self.pipeline.lost(ConnectionLost("the server said 421 and did not close the connection"))
+        else:
+            seconds = getattr(self._timeouts, self._awaiting.timeout)
+            self.pipeline.fail(ResponseTimeout(f"{self._awaiting.phrase} within {seconds:g} s"))
+        self.turn()
+
+    def loss(self, reason: Failure) -> DeliveryError:
+        """What it means that the connection was lost for ``reason``."""
+        awaiting = self.pipeline.awaiting
+        what = f", {awaiting.phrase}" if awaiting is not None else " while it was idle"
+        return ConnectionLost(f"connection lost{what}: {reason.getErrorMessage()}")
+
+    def _due_turn(self) -> None:
+        self._turn_is_due = False
+        if self.pipeline.end in (End.OPEN, End.LINGER):
+            self.turn()
+
+    def _keep_time(self, *, heard: bool, wrote: bool) -> None:
+        pipeline = self.pipeline
+        if pipeline.end is End.LINGER:
+            if not self._lingering:
+                self._lingering = True
+                self._watch.expect(LINGER)
+            return
+        awaiting = pipeline.awaiting
+        if awaiting is None:
+            self._watch.rest()
+            pipeline.rest()
+        elif heard or awaiting is not self._awaiting or (wrote and awaiting.timeout == "data_block"):
+            # A reply, or octets that the transport took, is progress; a part
+            # of a reply is not.
+            self._watch.expect(getattr(self._timeouts, awaiting.timeout))
+        self._awaiting = awaiting

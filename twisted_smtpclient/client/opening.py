@@ -1,0 +1,139 @@
+"""
+The first phase of a session: the handshake, on a transport.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import ITLSTransport
+from twisted.python.failure import Failure
+
+from ..errors import ConnectionLost, DeliveryError, ProtocolError, Refused, ResponseTimeout, TLSFailed
+from ..smtp.handshake import Action, Handshake, State
+from ..smtp.policy import Timeouts
+from ..smtp.reply import Reply, ReplyParser
+from .tls import ServerTLS
+from .watch import Watch
+
+
+class Opening:
+    """
+    Moves what a handshake says and hears.
+
+    :param handshake: decides.
+    :param transport: the session's.
+    :param parser: what the replies came from.
+    :param watch: the session's timer.
+    :param timeouts: seconds for each reply.
+    :param context: makes the connection's TLS; None where it has none.
+    """
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        transport: Any,
+        parser: ReplyParser,
+        watch: Watch,
+        timeouts: Timeouts,
+        context: Any,
+    ) -> None:
+        self.handshake = handshake
+        self._transport = transport
+        self._parser = parser
+        self._watch = watch
+        self._timeouts = timeouts
+        self._context = context
+        self._tls_pending = False
+
+    def begin(self, *, implicit_tls: bool) -> None:
+        """
+        Wait for the greeting, or start TLS first.
+
+        :raises TLSFailed: TLS cannot be started here.
+        """
+        if implicit_tls:
+            self._start_tls()
+        self._expect()
+
+    def take(self, replies: list[Reply]) -> bool:
+        """
+        Take what was read.
+
+        :returns: whether the handshake is done.
+        :raises DeliveryError: it has failed.
+        """
+        if replies:
+            step = self.handshake.receive(replies[0])
+            if len(replies) > 1 or self._parser.pending:
+                # It was read before the command that it seems to answer was
+                # written; behind STARTTLS, somebody wants it believed (RFC
+                # 3207 section 6, CVE-2011-0411).
+                raise self._too_early(replies[1:])
+            if step is Action.READY:
+                return True
+            if step is Action.START_TLS:
+                self._start_tls()
+            else:
+                self._transport.write(step)
+            self._expect()
+        if self._parser.error is not None:
+            raise self._parser.error
+        return False
+
+    def tls_completed(self) -> None:
+        """
+        TLS is on; the certificate is judged before anything is said.
+
+        :raises TLSFailed: it must verify and does not.
+        """
+        self._tls_pending = False
+        if isinstance(self._context, ServerTLS):
+            self._context.judge(self._transport.getHandle())
+        if self.handshake.state is State.TLS:
+            self._transport.write(self.handshake.tls_established())
+        self._expect()
+
+    def overdue(self) -> DeliveryError:
+        """What it means that the timer ran out."""
+        what = "the TLS handshake was not complete" if self._tls_pending else self._no_reply()
+        return ResponseTimeout(f"{what} within {self._bound():g} s")
+
+    def loss(self, reason: Failure) -> DeliveryError:
+        """What it means that the connection was lost for ``reason``."""
+        cause = reason.getErrorMessage()
+        if not self._tls_pending:
+            return ConnectionLost(f"connection lost, {self._no_reply()}: {cause}")
+        if not reason.check(SSL.Error):
+            return ConnectionLost(f"connection lost in the TLS handshake: {cause}")
+        certificate = self._context.failure if isinstance(self._context, ServerTLS) else None
+        if certificate is not None:
+            return TLSFailed(f"the server's certificate does not verify: {certificate}")
+        return TLSFailed(f"the TLS handshake failed: {cause}")
+
+    def _no_reply(self) -> str:
+        command = self.handshake.command
+        return "no greeting" if self.handshake.state is State.GREETING else f"no reply to {command}"
+
+    def _bound(self) -> float:
+        greeting = self.handshake.state is State.GREETING
+        return self._timeouts.greeting if greeting else self._timeouts.other
+
+    def _expect(self) -> None:
+        self._watch.expect(self._bound())
+
+    def _too_early(self, replies: list[Reply]) -> DeliveryError:
+        if replies and replies[0].code == 421:
+            return Refused(self.handshake.command, 421, replies[0].text)
+        said = repr(replies[0].text) if replies else "the start of one"
+        return ProtocolError(f"a reply before its command was written: {said}")
+
+    def _start_tls(self) -> None:
+        if self._context is None or not ITLSTransport.providedBy(self._transport):
+            raise TLSFailed("this transport cannot start TLS")
+        self._tls_pending = True
+        try:
+            self._transport.startTLS(self._context)
+        except SSL.Error as error:
+            raise TLSFailed(f"TLS could not be started: {error}") from error

@@ -1,0 +1,136 @@
+"""
+TLS on the client's side: what a certificate must be, by the terms of a server.
+
+A context holds the trust roots and is shared by all connections, for loading
+the platform's roots costs some 10 ms.  What differs from server to server,
+the name and whether it matters, stands in :class:`ServerTLS`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any, Final
+
+from OpenSSL import SSL, crypto
+from service_identity import VerificationError
+from service_identity.pyopenssl import verify_hostname, verify_ip_address
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.ssl import CertificateOptions, platformTrust
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from ..errors import TLSFailed
+from ..smtp.policy import Server
+
+#: What ``trustRootFromCertificates`` and ``platformTrust`` of
+#: :mod:`twisted.internet.ssl` give; Twisted has no public name for it.
+TrustRoot = Any
+
+#: OpenSSL's X509_V_ERR_* that a user can do something about.
+_COMPLAINTS: Final = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its authority is self-signed and not trusted",
+    20: "its authority is not trusted",
+    21: "its authority is not trusted",
+    23: "it has been revoked",
+}
+
+
+class ClientTLS:
+    """
+    Makes the TLS terms of servers.
+
+    :param trust_root: what certificates are trusted; None for the platform's.
+    """
+
+    def __init__(self, trust_root: TrustRoot | None = None) -> None:
+        self._trust_root = trust_root
+        self._context: SSL.Context | None = None
+
+    def terms(self, server: Server) -> ServerTLS:
+        """The terms of one server."""
+        if self._context is None:
+            root = self._trust_root if self._trust_root is not None else platformTrust()
+            self._context = CertificateOptions(trustRoot=root).getContext()
+        return ServerTLS(self._context, server)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class ServerTLS:
+    """
+    Makes the TLS of one connection, and judges what came of it.
+
+    :ivar verified: whether the certificate is the one that the terms name, or
+        its chain and name are in order; known after :meth:`judge`.
+    """
+
+    def __init__(self, context: SSL.Context, server: Server) -> None:
+        self.verified = False
+        self._context = context
+        self._required = server.tls.verified
+        self._fingerprint = server.tls_fingerprint
+        self._name = server.tls_name or (server.host if server.unix_path is None else None)
+        self._chain_complaint: str | None = None
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803 - Twisted's interface
+        connection = SSL.Connection(self._context, None)
+        connection.set_app_data(tlsProtocol)
+        if self._name is not None and not _is_address(self._name):
+            connection.set_tlsext_host_name(self._name.rstrip(".").encode("ascii"))
+        connection.set_verify(SSL.VERIFY_PEER, self._verify_chain)
+        return connection
+
+    def _verify_chain(
+        self, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, good: int
+    ) -> bool:
+        """OpenSSL asks this for each certificate of the chain."""
+        if not good and self._chain_complaint is None:
+            self._chain_complaint = _COMPLAINTS.get(error, f"OpenSSL's verify error {error}")
+        # What is not required is judged, and not held against the server.
+        return bool(good) or not self._required or self._fingerprint is not None
+
+    def judge(self, connection: SSL.Connection) -> None:
+        """
+        Look at the certificate once the handshake is complete.
+
+        :raises TLSFailed: it must verify and does not.
+        """
+        complaint = self._complaint(connection)
+        self.verified = complaint is None
+        if self._required and complaint is not None:
+            raise TLSFailed(f"the server's certificate does not verify: {complaint}")
+
+    @property
+    def failure(self) -> str | None:
+        """Why the handshake failed, where the certificate's chain was the cause."""
+        return self._chain_complaint if self._required and self._fingerprint is None else None
+
+    def _complaint(self, connection: SSL.Connection) -> str | None:
+        certificate = connection.get_peer_certificate()
+        if certificate is None:
+            return "there is none"
+        if self._fingerprint is not None:
+            digest = "sha256:" + certificate.digest("sha256").decode("ascii").replace(":", "").lower()
+            return None if digest == self._fingerprint else f"its fingerprint is {digest}"
+        if self._chain_complaint is not None:
+            return self._chain_complaint
+        if self._name is None:
+            return "no name to hold it against"
+        try:
+            if _is_address(self._name):
+                verify_ip_address(connection, self._name)
+            else:
+                verify_hostname(connection, self._name.rstrip("."))
+        except (VerificationError, ValueError, crypto.Error):
+            return f"it is not for {self._name}"
+        return None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""
+From the greeting to the first MAIL: greeting, EHLO, HELO, LHLO, STARTTLS.
+
+Theory of operation
+===================
+
+The handshake is in lock step: one command, one reply.  Its legal walks are::
+
+    GREETING -> EHLO -> READY
+    GREETING -> EHLO -> HELO -> READY                 EHLO is not known there
+    GREETING -> EHLO -> STARTTLS -> TLS -> EHLO -> READY
+    GREETING -> EHLO -> STARTTLS -> READY             refused, and TLS is TRY
+    GREETING -> LHLO -> ...                           the same with LMTP, no HELO
+
+A state is the reply that is waited for; what a reply does in a state stands
+in one table.  TLS is the one state in which the server owes no reply: what it
+says then, it said in clear and too early (RFC 3207 section 6).  Behind TLS
+everything that was learnt in clear is forgotten (section 4.2).  Authentication
+will stand between the last EHLO and READY.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ..errors import DeliveryError, ExtensionUnsupported, ProtocolError, Refused
+from .extensions import Extensions
+from .policy import Mode, Protocol, Server, TLSMode
+from .reply import Reply
+
+
+class State(enum.Enum):
+    """What the handshake waits for."""
+
+    GREETING = enum.auto()
+    EHLO = enum.auto()
+    LHLO = enum.auto()
+    HELO = enum.auto()
+    STARTTLS = enum.auto()
+    TLS = enum.auto()
+    READY = enum.auto()
+
+
+class Action(enum.Enum):
+    """What the handshake asks for, besides octets to be written."""
+
+    START_TLS = enum.auto()
+    READY = enum.auto()
+
+
+#: RFC 5321 4.1.1.1 and 4.1.4: these say that EHLO is not known.  Any other
+#: refusal is meant, and HELO would only hide it.
+_EHLO_UNKNOWN: Final = frozenset({500, 502, 504})
+
+
+class Handshake:
+    """
+    One session's handshake.
+
+    :param server: the terms.
+    :param helo: the name for EHLO, HELO or LHLO.
+    :param secure: whether the connection is under TLS from its first octet.
+    :param may_start_tls: False where STARTTLS is to be left out although the
+        terms would try it: it failed with this server before.
+    :param helo_fallback: whether HELO may follow an EHLO that is not known.
+    :ivar state: what is waited for.
+    :ivar extensions: what the server offers; complete once READY.
+    :ivar greeting: the server's first reply.
+    :ivar secure: whether TLS is on.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        helo: str,
+        *,
+        secure: bool = False,
+        may_start_tls: bool = True,
+        helo_fallback: bool = True,
+    ) -> None:
+        self.state = State.GREETING
+        self.extensions = Extensions()
+        self.greeting: Reply | None = None
+        self.secure = secure
+        self._server = server
+        self._helo = helo.encode("ascii")
+        self._wants_tls = server.tls is not TLSMode.NO and may_start_tls
+        self._helo_fallback = helo_fallback
+
+    @property
+    def command(self) -> str:
+        """What the reply that is waited for answers, for errors."""
+        row = _TABLE.get(self.state)
+        return row.command if row is not None else self.state.name
+
+    @property
+    def tls_may_be_at_fault(self) -> bool:
+        """Whether a failure now may be STARTTLS's, and not the server's."""
+        return self.state in (State.STARTTLS, State.TLS)
+
+    def receive(self, reply: Reply) -> bytes | Action:
+        """
+        Take the reply that is waited for.
+
+        :returns: octets to be written, or what is to be done.
+        :raises DeliveryError: the session has failed; write nothing more but
+            QUIT.
+        """
+        row = _TABLE.get(self.state)
+        if row is None:
+            raise ProtocolError(f"a reply before the TLS handshake: {reply.text!r}")
+        if reply.code == row.success:
+            return row.accepted(self, reply)
+        if reply.code < 400:
+            raise ProtocolError(f"unexpected reply to {row.command}: {reply.text!r}")
+        return row.refused(self, reply)
+
+    def tls_established(self) -> bytes:
+        """
+        TLS is on, and the certificate is what the terms ask for.
+
+        :returns: octets to be written.
+        """
+        self.secure = True
+        self.extensions = Extensions()
+        return self._hello()
+
+    def _hello(self) -> bytes:
+        self.state = State.LHLO if self._server.protocol is Protocol.LMTP else State.EHLO
+        return b"%b %b\r\n" % (self.state.name.encode("ascii"), self._helo)
+
+    def _greeted(self, reply: Reply) -> bytes:
+        self.greeting = reply
+        return self._hello()
+
+    def _extended(self, reply: Reply) -> bytes | Action:
+        self.extensions = Extensions.parse(reply)
+        if self._wants_tls and not self.secure:
+            if "STARTTLS" in self.extensions:
+                self.state = State.STARTTLS
+                return b"STARTTLS\r\n"
+            self._require_tls()
+        return self._ready()
+
+    def _ehlo_refused(self, reply: Reply) -> bytes:
+        if reply.code not in _EHLO_UNKNOWN or self.secure or not self._helo_fallback:
+            raise self._refusal(reply)
+        # HELO offers nothing; what depends on an extension fails now.
+        self._require_tls()
+        self._require_extensions()
+        self.state = State.HELO
+        return b"HELO %b\r\n" % self._helo
+
+    def _plain(self, _: Reply) -> Action:
+        return self._ready()
+
+    def _starttls_accepted(self, _: Reply) -> Action:
+        self.state = State.TLS
+        return Action.START_TLS
+
+    def _starttls_refused(self, reply: Reply) -> Action:
+        # 421 is the end of the session whatever the terms; one that merely
+        # tries TLS starts over in clear.
+        if self._server.tls.verified or reply.code == 421:
+            raise self._refusal(reply)
+        return self._ready()
+
+    def _refused(self, reply: Reply) -> bytes | Action:
+        raise self._refusal(reply)
+
+    def _refusal(self, reply: Reply) -> DeliveryError:
+        return Refused(self.command, reply.code, reply.text)
+
+    def _require_tls(self) -> None:
+        if self._server.tls is TLSMode.DEPEND and not self.secure:
+            raise ExtensionUnsupported(f"the server does not offer STARTTLS, and tls is {TLSMode.DEPEND.value}")
+
+    def _require_extensions(self) -> None:
+        for field, keyword in (("pipelining", "PIPELINING"), ("chunking", "CHUNKING")):
+            if getattr(self._server, field) is Mode.DEPEND and keyword not in self.extensions:
+                raise ExtensionUnsupported(
+                    f"the server does not offer {keyword}, and {field} is {Mode.DEPEND.value}"
+                )
+
+    def _ready(self) -> Action:
+        self._require_extensions()
+        self.state = State.READY
+        return Action.READY
+
+
+class _Row(NamedTuple):
+    """What the reply in a state answers, and what it does."""
+
+    command: str
+    success: int
+    accepted: Callable[[Handshake, Reply], bytes | Action]
+    refused: Callable[[Handshake, Reply], bytes | Action]
+
+
+_TABLE: Final = {
+    State.GREETING: _Row("CONNECT", 220, Handshake._greeted, Handshake._refused),
+    State.EHLO: _Row("EHLO", 250, Handshake._extended, Handshake._ehlo_refused),
+    State.LHLO: _Row("LHLO", 250, Handshake._extended, Handshake._refused),
+    State.HELO: _Row("HELO", 250, Handshake._plain, Handshake._refused),
+    State.STARTTLS: _Row("STARTTLS", 220, Handshake._starttls_accepted, Handshake._starttls_refused),
+}

@@ -1,0 +1,495 @@
+"""
+One connection's transactions: what may be written, whose reply this is, and
+who is in doubt when the connection ends.
+
+Theory of operation
+===================
+
+Transactions that were begun stand in ``_outstanding`` in the order in which
+they were written; each reply belongs to the first of them that is owed one.
+Only the last one begun, ``_writing``, may have octets left to write.  With
+PIPELINING (RFC 2920) the sender runs ahead of the receiver and waits in these
+places only:
+
+* before the content, for 354 to DATA; behind it the next mail's RSET, MAIL,
+  RCPT and DATA go in the same group (section 3.1);
+* before ``BDAT``, for the envelope's replies, where the content is large; and
+  for MAIL's, where the connection has been idle.  So a connection that went
+  stale costs a mail no doubt, for no octet of its content was written.
+
+Without PIPELINING, or where the terms say NO, each command waits for the
+reply to the one before.
+
+RSET stands before each MAIL but a connection's first, unless the transaction
+before is known to have ended with a 2xx to its content: a server that refused
+it may still have its envelope open, and would send this mail's content from
+that mail's sender.
+
+Course corrections
+------------------
+
+==============================================  ================================
+the server says                                 what follows
+==============================================  ================================
+4xx, 5xx to MAIL or to each RCPT, DATA not yet  neither DATA nor content is
+written                                         written
+the same, DATA answered with 354                a lone dot, its reply ignored;
+                                                over LMTP, where no reply is
+                                                owed, the connection ends
+4xx, 5xx to DATA                                no content
+4xx, 5xx while the content is being written     it is the verdict; the
+                                                connection is aborted without
+                                                an end of data
+500, 502 to BDAT                                the server reads the content as
+                                                commands: abort, believe nothing
+                                                more
+421 to anything                                 nothing more is written; what it
+                                                still says counts, until it
+                                                closes or a short bound passes
+4xx, 5xx to RSET                                the same, and the mail behind it
+                                                goes elsewhere
+2xx to RCPT or content after a refused MAIL or  protocol error
+RSET; any reply that nobody is owed
+==============================================  ================================
+
+Doubt
+-----
+
+In doubt is a mail whose content was written whole, whose final reply is
+missing, and before which nothing on the connection was answered with 421.
+Replies come in order, so what stands behind a 421 was not done.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from ..errors import ConnectionLost, DeliveryError, ProtocolError
+from .extensions import Extensions
+from .reply import Reply
+from .result import DeliveryResult
+from .transaction import COMMANDS, Command, Stage, Transaction, mail_command
+
+#: Octets for one write, where more is ready.  The pipeline stops here so that
+#: the transport can say that it is full; what it holds of ours then is this
+#: and one small content.
+WRITE: Final = 65536
+
+#: RCPT commands that are joined at a time: at most 512 octets each without
+#: parameters, so 64 KiB.
+_RCPT_BATCH: Final = 128
+
+_CONTENT_BLOCK: Final = Command("the content", "data_block", "the server took nothing more of the content")
+_QUIT: Final = Command("QUIT", "quit", "no reply to QUIT")
+
+
+class End(enum.Enum):
+    """How the connection goes on."""
+
+    #: it lives
+    OPEN = enum.auto()
+    #: the server said 421: hear it out for a short while, then abort
+    LINGER = enum.auto()
+    #: nothing is left to do: QUIT was answered
+    CLOSE = enum.auto()
+    #: end it now, without another octet
+    ABORT = enum.auto()
+
+
+class Pipeline:
+    """
+    The mails of one connection, from the end of the handshake to its own end.
+
+    :param extensions: what the server offers.
+    :param grouped: whether commands may be sent in groups (PIPELINING).
+    :param chunked: whether contents go by BDAT (CHUNKING).
+    :param depth: how many mails may be under way where grouped.
+    :ivar finished: mails whose outcome was settled, for the caller to take.
+    :ivar end: how the connection goes on.
+    :ivar begun: how many mails were begun.
+    :ivar broken: the extension that the server offers and turned out not to
+        have, if any.
+    """
+
+    def __init__(self, extensions: Extensions, *, grouped: bool, chunked: bool, depth: int = 10) -> None:
+        self.extensions = extensions
+        self.grouped = grouped
+        self.chunked = chunked
+        self.finished: list[Transaction] = []
+        self.end = End.OPEN
+        self.begun = 0
+        self.broken: str | None = None
+        self._depth = depth if grouped else 1
+        self._queue: deque[Transaction] = deque()
+        self._outstanding: deque[Transaction] = deque()
+        self._writing: Transaction | None = None
+        self._last: Transaction | None = None
+        self._doomed: Transaction | None = None
+        self._blocks: Iterator[bytes] = iter(())
+        self._needs_rset = False
+        self._eager = True
+        self._finishing = False
+        self._quit_written = False
+        #: what stands behind the reply just taken was not done
+        self._nothing_behind = False
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pipeline {self.end.name}, {len(self._outstanding)} outstanding, "
+            f"{len(self._queue)} queued, {self.begun} begun>"
+        )
+
+    # What the caller asks.
+
+    @property
+    def under_way(self) -> int:
+        """How many mails are queued, or begun and not heard out."""
+        return len(self._queue) + len(self._outstanding)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether a further mail may be submitted."""
+        return self.end is End.OPEN and not self._finishing and self._doomed is None
+
+    @property
+    def awaiting(self) -> Command | None:
+        """What the connection waits for now; None where it waits for nothing."""
+        if self._outstanding:
+            head = self._outstanding[0]
+            return COMMANDS[head.awaited] if head.owed else _CONTENT_BLOCK
+        return _QUIT if self._quit_written else None
+
+    # What the caller does.
+
+    def submit(self, transaction: Transaction) -> None:
+        """
+        Queue a mail.
+
+        :raises MessageTooLarge: the server announced a smaller limit.
+        :raises ExtensionUnsupported: it does not offer what the mail needs.
+            Either way the connection is as it was.
+        """
+        transaction.mail = mail_command(transaction.envelope, transaction.content, self.extensions)
+        self._queue.append(transaction)
+
+    def finish(self) -> None:
+        """No further mail will come: write QUIT as soon as it can go."""
+        self._finishing = True
+
+    def rest(self) -> None:
+        """The connection is idle until the next mail, if nothing is under way."""
+        if not self.under_way:
+            self._eager = False
+
+    def output(self) -> bytes:
+        """
+        What may be written now, in one write; empty where there is nothing.
+
+        Call it again while it gives something and the transport takes it.
+        """
+        pieces: list[bytes] = []
+        size = 0
+        while size < WRITE and (piece := self._next_piece()):
+            pieces.append(piece)
+            size += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def receive(self, reply: Reply) -> None:
+        """
+        Take a reply; it answers what has been outstanding the longest.
+
+        Outcomes that it settles are added to :attr:`finished`.
+        """
+        if self.end is End.ABORT:
+            return
+        if reply.code == 421:
+            self._nothing_behind = True
+            self._linger()
+        if not self._outstanding:
+            self._unasked(reply)
+            return
+        head = self._outstanding[0]
+        cut_short = head.stage is Stage.CONTENT and not head.owed
+        try:
+            head.receive(reply)
+        except ProtocolError as error:
+            if reply.code != 421:
+                self.fail(error)
+                return
+        if head.dismissed:
+            self._dismissed(reply)
+        elif head.finished:
+            self._finish_head()
+            if cut_short:
+                self.lost(ConnectionLost("given up, for a content was refused before its end"))
+        elif head.moves:
+            self._linger()
+        if self.end is End.LINGER and not (self._outstanding and self._outstanding[0].owed):
+            # Nothing more is written, so nothing more can be answered.
+            self.lost(ConnectionLost(f"the server closed the session: {reply.text}"))
+
+    def cancel(self, transaction: Transaction, error: DeliveryError) -> None:
+        """
+        Settle one mail with ``error`` now, whatever its neighbors do.
+
+        What is known of its recipients is put into the error.
+        """
+        if transaction.outcome is not None:
+            return
+        stage = transaction.stage
+        if stage is Stage.QUEUED:
+            self._queue.remove(transaction)
+        self._settle_error(transaction, error, in_doubt=self._may_be_done(transaction))
+        if stage in (Stage.ENVELOPE, Stage.ADDRESSED):
+            # Its replies are heard out; the next mail's RSET ends it there.
+            self._cut(transaction)
+        elif stage in (Stage.DATA, Stage.CONTENT):
+            # Only an end of data would end it, and that would send it.
+            self._doom(transaction)
+
+    def fail(self, error: DeliveryError) -> None:
+        """
+        End the connection for a fault, such as a reply that did not come in
+        time; ``error`` is the outcome of the mail that it happened to.
+        """
+        self.end = End.ABORT
+        if self._outstanding:
+            head = self._outstanding.popleft()
+            self._conclude(head, error)
+            head.untouched = False
+        self.lost(ConnectionLost(f"the connection was given up: {error}"))
+
+    def lost(self, error: DeliveryError) -> None:
+        """
+        The connection has ended: every mail left gets its outcome.
+
+        A mail that is certain not to have been done is ``untouched``, with
+        ``error`` as its outcome.
+        """
+        self.end = End.ABORT
+        self._writing = self._doomed = None
+        self._blocks = iter(())
+        while self._outstanding:
+            self._conclude(self._outstanding.popleft(), error)
+        while self._queue:
+            self._conclude(self._queue.popleft(), error)
+
+    # The sender.
+
+    def _next_piece(self) -> bytes:
+        """The octets that may be written next; empty where the sender waits."""
+        while self.end is End.OPEN and self._doomed is None:
+            transaction = self._writing
+            if transaction is None:
+                return self._begin()
+            piece = _SEND[transaction.stage](self, transaction)
+            if piece or self._writing is transaction:
+                return piece
+        return b""
+
+    def _begin(self) -> bytes:
+        """The start of the next mail, or QUIT behind the last."""
+        if not self._queue:
+            return self._quit()
+        if len(self._outstanding) >= self._depth:
+            return b""
+        transaction = self._queue.popleft()
+        rset = self._needs_rset
+        transaction.begin(first=not self.begun, chunked=self.chunked, rset=rset)
+        self.begun += 1
+        self._needs_rset = True
+        self._outstanding.append(transaction)
+        self._writing = self._last = transaction
+        if not rset:
+            return transaction.mail_written()
+        transaction.owed = 1
+        return b"RSET\r\n"
+
+    def _quit(self) -> bytes:
+        if not self._finishing or self._quit_written or (self._outstanding and not self.grouped):
+            return b""
+        self._quit_written = True
+        return b"QUIT\r\n"
+
+    def _send_envelope(self, transaction: Transaction) -> bytes:
+        if transaction.owed and not self.grouped:
+            return b""
+        if transaction.hopeless:
+            return self._cut(transaction)
+        if transaction.mail:
+            return transaction.mail_written()
+        recipients = transaction.envelope.recipients
+        start = transaction.rcpts_written
+        batch = recipients[start : start + (_RCPT_BATCH if self.grouped else 1)]
+        transaction.rcpts_written += len(batch)
+        transaction.owed += len(batch)
+        if transaction.rcpts_written == len(recipients):
+            transaction.stage = Stage.ADDRESSED
+        return batch[0].command if len(batch) == 1 else b"".join([entry.command for entry in batch])
+
+    def _send_content_command(self, transaction: Transaction) -> bytes:
+        if transaction.owed and self._must_wait(transaction):
+            return b""
+        if transaction.hopeless:
+            return self._cut(transaction)
+        if not self.chunked:
+            transaction.stage = Stage.DATA
+            transaction.owed += 1
+            return b"DATA\r\n"
+        content = transaction.content
+        command = b"BDAT %d LAST\r\n" % content.size
+        if content.small:
+            self._content_written(transaction)
+            return command + content.for_bdat()
+        transaction.stage = Stage.CONTENT
+        self._blocks = content.bdat_blocks()
+        return command
+
+    def _must_wait(self, transaction: Transaction) -> bool:
+        """Whether DATA, or BDAT with the content, waits for a reply still owed."""
+        if not self.grouped:
+            return True
+        if not self.chunked:
+            return False
+        if not transaction.content.small:
+            return True
+        return not (self._eager or transaction.mail_accepted)
+
+    def _send_data(self, transaction: Transaction) -> bytes:
+        if not transaction.go_ahead:
+            return b""
+        if transaction.hopeless:
+            return self._lone_dot(transaction)
+        content = transaction.content
+        if content.small:
+            self._content_written(transaction)
+            return content.for_data()
+        transaction.stage = Stage.CONTENT
+        self._blocks = content.data_blocks()
+        return self._send_block(transaction)
+
+    def _lone_dot(self, transaction: Transaction) -> bytes:
+        self._writing = None
+        if transaction.lmtp:
+            # No reply is owed for it, so none would tell where it ends.
+            transaction.stage = Stage.CUT
+            self._finish_head()
+            self.lost(ConnectionLost("given up behind a mail with no recipient"))
+            return b""
+        transaction.content_written()
+        return b".\r\n"
+
+    def _send_block(self, transaction: Transaction) -> bytes:
+        block = next(self._blocks, b"")
+        if not block:
+            self._content_written(transaction)
+        return block
+
+    def _content_written(self, transaction: Transaction) -> None:
+        transaction.content_written()
+        self._writing = None
+        self._eager = True
+
+    def _written(self, transaction: Transaction) -> bytes:
+        self._writing = None
+        return b""
+
+    # The corrections.
+
+    def _cut(self, transaction: Transaction) -> bytes:
+        """Write nothing more of this mail; the next one goes on behind it."""
+        transaction.stage = Stage.CUT
+        self._writing = None
+        if transaction.finished:
+            self._finish_head()
+        return b""
+
+    def _doom(self, transaction: Transaction) -> None:
+        """Write nothing more at all, and abort once the mails ahead are heard."""
+        self._doomed = transaction
+        self._writing = None
+        self._abort_if_doomed()
+
+    def _abort_if_doomed(self) -> None:
+        if self._doomed is not None and self._outstanding[0] is self._doomed:
+            self.lost(ConnectionLost("given up, for a mail was cancelled in its content"))
+
+    def _linger(self) -> None:
+        """Write nothing more; the replies that still come count."""
+        if self.end is End.OPEN:
+            self.end = End.LINGER
+
+    def _unasked(self, reply: Reply) -> None:
+        """A reply with nothing outstanding: QUIT's, or the end."""
+        if self._quit_written:
+            self.end = End.CLOSE
+        elif reply.code == 421:
+            # An orderly end, and what is queued has not begun.
+            self.lost(ConnectionLost(f"the server closed the session: {reply.text}"))
+        else:
+            self.fail(ProtocolError(f"a reply that nobody asked for: {reply.text!r}"))
+
+    def _dismissed(self, reply: Reply) -> None:
+        """500 or 502 to BDAT: so it took no BDAT behind this one either."""
+        self.broken = "CHUNKING"
+        self._nothing_behind = True
+        error = ProtocolError(f"the server offers CHUNKING and does not know BDAT: {reply.text!r}")
+        head = self._outstanding.popleft()
+        head.untouched = True
+        self._settle_error(head, error)
+        self.lost(error)
+
+    # Outcomes.
+
+    def _finish_head(self) -> None:
+        """The mail outstanding the longest has all its replies."""
+        head = self._outstanding.popleft()
+        if head is self._writing:
+            self._writing = None
+        if head is self._last:
+            self._needs_rset = not head.ended_well
+        verdict = None if head.moves else head.verdict()
+        if verdict is not None:
+            self._settle(head, verdict)
+        else:
+            head.untouched = True
+            self._settle_error(head, ConnectionLost("the server ended the session before this mail"))
+        self._abort_if_doomed()
+
+    def _conclude(self, transaction: Transaction, error: DeliveryError) -> None:
+        """The outcome of a mail whose replies will not all come."""
+        if not transaction.moves and (verdict := transaction.last_words()) is not None:
+            self._settle(transaction, verdict)
+            return
+        in_doubt = self._may_be_done(transaction)
+        transaction.untouched = not in_doubt
+        self._settle_error(transaction, error, in_doubt=in_doubt)
+
+    def _may_be_done(self, transaction: Transaction) -> bool:
+        """Whether the server may have taken the mail, and not told us yet."""
+        return transaction.stage is Stage.WHOLE and not self._nothing_behind
+
+    def _settle_error(
+        self, transaction: Transaction, error: DeliveryError, *, in_doubt: bool = False
+    ) -> None:
+        if transaction.mail_is_written:
+            error = error.concerning(transaction.statuses(in_doubt=in_doubt))
+        self._settle(transaction, error)
+
+    def _settle(self, transaction: Transaction, outcome: DeliveryResult | DeliveryError) -> None:
+        if transaction.outcome is None:
+            transaction.outcome = outcome
+            self.finished.append(transaction)
+
+
+_SEND: Final[dict[Stage, Callable[[Pipeline, Transaction], bytes]]] = {
+    Stage.ENVELOPE: Pipeline._send_envelope,
+    Stage.ADDRESSED: Pipeline._send_content_command,
+    Stage.DATA: Pipeline._send_data,
+    Stage.CONTENT: Pipeline._send_block,
+    Stage.WHOLE: Pipeline._written,
+    Stage.CUT: Pipeline._written,
+}

@@ -1,0 +1,220 @@
+"""
+Replies of a server: octets in, :class:`Reply` values out, everything bounded.
+
+The parser is strict.  A client that has many commands outstanding gives each
+reply to the command that is next in line; to skip, guess or mend one reply is
+to give all that follow to the wrong commands, and mail is then reported as
+delivered that was refused.  So what does not fit RFC 5321 section 4.2 ends
+the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import repeat
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from ..errors import ProtocolError
+
+#: RFC 5321 4.5.3.1.5 allows 512 octets; real servers write more (queue ids,
+#: URLs).  Eight times the RFC's figure.
+MAX_LINE: Final = 4096
+
+#: An EHLO reply has some 20 lines, a policy text some 10.
+MAX_LINES: Final = 256
+
+#: One reply as a whole: 256 lines of 256 octets.
+MAX_REPLY: Final = 65536
+
+#: Reply-code = %x32-35 %x30-35 %x30-39 and the SP behind it (RFC 5321 4.2):
+#: the code and the separator are checked by one look-up.
+_FINAL: Final = {
+    b"%d%d%d " % (a, b, c): a * 100 + b * 10 + c for a in range(2, 6) for b in range(6) for c in range(10)
+}
+_CODES: Final = {key[:3]: code for key, code in _FINAL.items()}
+_first_four: Final = itemgetter(slice(4))
+
+_ENHANCED: Final = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?![^ \t])")
+
+
+class EnhancedStatusCode(NamedTuple):
+    """
+    A status code of RFC 3463, such as ``5.1.1``.
+    """
+
+    klass: int
+    subject: int
+    detail: int
+
+    def __str__(self) -> str:
+        return f"{self.klass}.{self.subject}.{self.detail}"
+
+
+class Reply:
+    """
+    One whole reply, of one line or many.
+
+    :ivar code: the reply code, the same in every line.
+    :ivar lines: the lines as they were sent, each with its code and without
+        its CRLF.
+    """
+
+    __slots__ = ("code", "lines")
+
+    def __init__(self, code: int, lines: tuple[bytes, ...]) -> None:
+        self.code = code
+        self.lines = lines
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Reply):
+            return NotImplemented
+        return self.code == other.code and self.lines == other.lines
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.lines))
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.text!r}>"
+
+    @property
+    def text(self) -> str:
+        """
+        The lines joined by LF, each with its code as sent.
+
+        Octets that are not UTF-8 appear as ``\\xNN``.
+        """
+        if len(self.lines) == 1:
+            return self.lines[0].decode("utf-8", "backslashreplace")
+        return b"\n".join(self.lines).decode("utf-8", "backslashreplace")
+
+    @property
+    def enhanced(self) -> EnhancedStatusCode | None:
+        """
+        The code at the start of the text (RFC 2034 section 4).
+
+        None where there is none, or where its class contradicts the reply
+        code: such a code is worth nothing.
+        """
+        match = _ENHANCED.match(self.lines[0], 4)
+        if match is None:
+            return None
+        klass, subject, detail = (int(group) for group in match.groups())
+        if klass != self.code // 100:
+            return None
+        return EnhancedStatusCode(klass, subject, detail)
+
+
+class ReplyParser:
+    """
+    Turns the octets of a server into replies.
+
+    However the octets are split into calls of :meth:`feed`, the replies and
+    the error are the same.
+
+    :ivar error: what was wrong with the octets, once something was; from then
+        on nothing more is parsed.
+    """
+
+    def __init__(self) -> None:
+        self.error: ProtocolError | None = None
+        self._tail = b""
+        self._lines: list[bytes] = []
+        self._octets = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether a reply has begun that is not complete."""
+        return bool(self._tail or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """
+        Take in ``data``.
+
+        :returns: the replies that are complete by now.  Look at
+            :attr:`error` when they have been dealt with.
+        """
+        if self.error is not None:
+            return []
+        if self._tail:
+            data = self._tail + data
+        lines = data.split(b"\r\n")
+        self._tail = tail = lines.pop()
+        codes = list(map(_FINAL.get, map(_first_four, lines), repeat(0)))
+        # Many replies of one line each are most of what is ever read: checked
+        # all at once they cost half of what they do one by one.  A code for
+        # each line, no line too long, and no CR or LF but those split at.
+        if (
+            all(codes)
+            and not self._lines
+            and max(map(len, lines), default=0) <= MAX_LINE
+            and data.count(b"\r") == data.count(b"\n") == len(lines)
+        ):
+            replies = list(map(Reply, codes, zip(lines)))
+        else:
+            replies = self._one_by_one(lines)
+        if tail and self.error is None:
+            self.error = _line_fault(tail, complete=False)
+        if self.error is not None:
+            self._tail, self._lines = b"", []
+        return replies
+
+    def _one_by_one(self, lines: list[bytes]) -> list[Reply]:
+        """The replies that ``lines`` complete, up to the first fault."""
+        replies: list[Reply] = []
+        for line in lines:
+            try:
+                reply = self._take(line)
+            except ProtocolError as error:
+                self.error = error
+                break
+            if reply is not None:
+                replies.append(reply)
+        return replies
+
+    def _take(self, line: bytes) -> Reply | None:
+        """One whole line; the reply that it completes, if it does."""
+        fault = _line_fault(line, complete=True)
+        if fault is not None:
+            raise fault
+        code = _CODES.get(line[:3])
+        if code is None or line[3:4] not in (b" ", b"-", b""):
+            raise ProtocolError(f"not a reply: {_excerpt(line)}")
+        if self._lines and self._lines[0][:3] != line[:3]:
+            raise ProtocolError(
+                f"codes differ within one reply: {_excerpt(self._lines[0])}, {_excerpt(line)}"
+            )
+        self._lines.append(line)
+        self._octets += len(line) + 2
+        if len(self._lines) > MAX_LINES or self._octets > MAX_REPLY:
+            raise ProtocolError(f"a reply of more than {MAX_LINES} lines or {MAX_REPLY} octets")
+        if line[3:4] == b"-":
+            return None
+        reply = Reply(code, tuple(self._lines))
+        self._lines = []
+        self._octets = 0
+        return reply
+
+
+def _line_fault(line: bytes, *, complete: bool) -> ProtocolError | None:
+    """
+    What is wrong with a line as such, whether or not its end has come.
+
+    Whichever fault comes first in the octets is the one that is told, so that
+    the answer does not depend on how they were split.
+    """
+    allowed = MAX_LINE if complete or not line.endswith(b"\r") else MAX_LINE + 1
+    feed = line.find(b"\n")
+    if 0 <= feed <= MAX_LINE:
+        return ProtocolError(f"a reply line with a bare LF: {_excerpt(line[:feed])}")
+    if len(line) > allowed:
+        return ProtocolError(f"a reply line of more than {MAX_LINE} octets")
+    if complete and b"\r" in line:
+        return ProtocolError(f"a reply line with a bare CR: {_excerpt(line)}")
+    return None
+
+
+def _excerpt(octets: bytes) -> str:
+    """Octets of a server, fit for an error's text."""
+    shown = octets[:80].decode("ascii", "backslashreplace")
+    return repr(shown + "…" if len(octets) > 80 else shown)

@@ -1,0 +1,396 @@
+"""
+One mail on one connection: MAIL to the end of its content.
+
+A transaction is one plan with two positions in it.  The *sender*'s is
+:class:`Stage`, moved by :mod:`~twisted_smtpclient.smtp.pipeline` as octets
+are written; the *receiver*'s is :class:`Awaited`, moved here as replies come.
+Between them stands ``owed``, the number of replies to what was written.  A
+reply while nothing is owed came too early: the server cannot know what it
+answers.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ..errors import DeliveryError, ExtensionUnsupported, MessageTooLarge, ProtocolError
+from .content import Content
+from .envelope import Envelope
+from .extensions import Extensions
+from .reply import Reply
+from .result import VERDICTS, DeliveryResult, RecipientStatus, Status
+
+
+class Stage(enum.IntEnum):
+    """How far a transaction has been written."""
+
+    QUEUED = 0
+    #: RSET, MAIL and some RCPT
+    ENVELOPE = 1
+    #: all of the envelope; the content's command is next
+    ADDRESSED = 2
+    #: DATA; its content is next, if the server says 354
+    DATA = 3
+    #: some of the content
+    CONTENT = 4
+    #: all of the content, or a lone dot in its place
+    WHOLE = 5
+    #: no content, and none will come
+    CUT = 6
+
+
+class Awaited(enum.IntEnum):
+    """Which reply of a transaction is next."""
+
+    RSET = 0
+    MAIL = 1
+    RCPT = 2
+    DATA = 3
+    END_OF_DATA = 4
+    LONE_DOT = 5
+    BDAT = 6
+
+
+class Command(NamedTuple):
+    """
+    What is to be known of a command whose reply is waited for.
+
+    :ivar name: as the verdict names it.
+    :ivar timeout: the field of :class:`~.policy.Timeouts` that bounds it.
+    :ivar phrase: what did not happen, where it ran out.
+    """
+
+    name: str
+    timeout: str
+    phrase: str
+
+
+COMMANDS: Final = {
+    Awaited.RSET: Command("RSET", "other", "no reply to RSET"),
+    Awaited.MAIL: Command("MAIL", "mail", "no reply to MAIL"),
+    Awaited.RCPT: Command("RCPT", "rcpt", "no reply to RCPT"),
+    Awaited.DATA: Command("DATA", "data_initiation", "no reply to DATA"),
+    Awaited.END_OF_DATA: Command(".", "data_termination", "no reply to the end of data"),
+    Awaited.LONE_DOT: Command(".", "data_termination", "no reply to the end of data"),
+    Awaited.BDAT: Command("BDAT", "bdat_last", "no reply to BDAT"),
+}
+
+#: BDAT is not a command to this server, whatever it offered.
+_UNKNOWN_COMMAND: Final = frozenset({500, 502})
+
+
+def mail_command(envelope: Envelope, content: Content, extensions: Extensions) -> bytes:
+    """
+    The MAIL command, with the parameters that the mail needs and the server
+    offers.
+
+    :raises MessageTooLarge: the server announced a smaller limit (RFC 1870).
+    :raises ExtensionUnsupported: an address needs SMTPUTF8 (RFC 6531).
+    """
+    command = b"MAIL FROM:<%b>" % envelope.reverse_path
+    if extensions.size:
+        limit = extensions.size_limit
+        if limit is not None and content.size > limit:
+            raise MessageTooLarge(f"the message has {content.size} octets, the server takes {limit}")
+        command += b" SIZE=%d" % content.size
+    if extensions.eightbitmime and content.eight_bit:
+        command += b" BODY=8BITMIME"
+    if envelope.needs_smtputf8:
+        if not extensions.smtputf8:
+            raise ExtensionUnsupported("an address has no ASCII form, and the server does not offer SMTPUTF8")
+        command += b" SMTPUTF8"
+    return command + envelope.parameters + b"\r\n"
+
+
+class Transaction:
+    """
+    One mail, its replies, and what they make of each recipient.
+
+    :param lmtp: whether the end of the content has a reply for each accepted
+        recipient (RFC 2033 section 4.2).
+    :ivar outcome: the server's verdict, or why there is none; None while it
+        is under way.
+    :ivar untouched: whether it is certain that the server did nothing with
+        this mail and has no verdict on it, so that it may go elsewhere.
+    :ivar dismissed: whether the server turned out not to know BDAT.
+    :ivar on_settled: for whoever moves the octets: what is told the outcome.
+    """
+
+    __slots__ = (
+        "_contradicted",
+        "_decided",
+        "_final_replies",
+        "_hung_up",
+        "_rcpt_replies",
+        "_rset_refused",
+        "accepted",
+        "awaited",
+        "chunked",
+        "content",
+        "dismissed",
+        "envelope",
+        "first",
+        "go_ahead",
+        "lmtp",
+        "mail",
+        "on_settled",
+        "outcome",
+        "owed",
+        "rcpts_written",
+        "stage",
+        "untouched",
+    )
+
+    def __init__(self, envelope: Envelope, content: Content, *, lmtp: bool = False) -> None:
+        self.envelope = envelope
+        self.content = content
+        self.lmtp = lmtp
+        self.outcome: DeliveryResult | DeliveryError | None = None
+        self.untouched = False
+        self.dismissed = False
+        self.on_settled: Callable[[Transaction], None] | None = None
+        # The sender's position.
+        self.stage = Stage.QUEUED
+        self.first = False
+        self.chunked = False
+        self.mail = b""
+        self.rcpts_written = 0
+        # The receiver's.
+        self.owed = 0
+        self.awaited = Awaited.MAIL
+        self.accepted = 0
+        self.go_ahead = False
+        self._rcpt_replies: list[Reply] = []
+        self._final_replies: list[Reply] = []
+        #: the reply that ended the mail for all not refused by then
+        self._decided: tuple[Reply, str] | None = None
+        #: a 421 before the end of the content
+        self._hung_up: tuple[Reply, str] | None = None
+        self._rset_refused = False
+        self._contradicted = False
+
+    def __repr__(self) -> str:
+        return f"<Transaction {self.stage.name}, {self.owed} owed, next {self.awaited.name}>"
+
+    # The sender's side.
+
+    def begin(self, *, first: bool, chunked: bool, rset: bool) -> None:
+        """
+        The first command is about to be written.
+
+        :param first: whether no mail went before on this connection.
+        :param chunked: whether the content goes by BDAT.
+        :param rset: whether RSET stands before MAIL.
+        """
+        self.first = first
+        self.chunked = chunked
+        self.stage = Stage.ENVELOPE
+        if rset:
+            self.awaited = Awaited.RSET
+
+    def mail_written(self) -> bytes:
+        """The MAIL command, which is written from now on."""
+        command, self.mail = self.mail, b""
+        self.owed += 1
+        return command
+
+    def content_written(self) -> None:
+        """
+        The last octet of the content was given to the transport.
+
+        With LMTP it owes one reply for each accepted recipient; where those
+        are not known yet it counts as one until the last RCPT is answered.
+        """
+        self.stage = Stage.WHOLE
+        self.owed += self.accepted if self.lmtp and self._envelope_answered else 1
+
+    @property
+    def mail_is_written(self) -> bool:
+        """Whether MAIL was given to the transport."""
+        return self.stage is not Stage.QUEUED and not self.mail
+
+    @property
+    def mail_accepted(self) -> bool:
+        """Whether MAIL was answered, with a 2xx."""
+        return self.awaited > Awaited.MAIL and not self.hopeless
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether, by the replies so far, no recipient is left to send to."""
+        if self._decided is not None or self._rset_refused:
+            return True
+        return not self.accepted and self._envelope_answered
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is to be written or heard."""
+        return self.stage >= Stage.WHOLE and not self.owed
+
+    @property
+    def _envelope_answered(self) -> bool:
+        return len(self._rcpt_replies) == len(self.envelope.recipients)
+
+    # The receiver's side.
+
+    def receive(self, reply: Reply) -> None:
+        """
+        Take the reply that is next.
+
+        :raises ProtocolError: it cannot be the answer to that command.
+        """
+        early = not self.owed
+        if reply.code == 421 and (self.awaited < Awaited.END_OF_DATA or early):
+            self._hung_up = self._hung_up or (reply, COMMANDS[self.awaited].name)
+        if not early:
+            self.owed -= 1
+        elif self.stage is not Stage.CONTENT or reply.code < 400:
+            raise ProtocolError(f"a reply before its command was complete: {reply.text!r}")
+        _RECEIVE[self.awaited](self, reply)
+
+    def _rset_reply(self, reply: Reply) -> None:
+        self._rset_refused = not self._positive(reply)
+        self.awaited = Awaited.MAIL
+
+    def _mail_reply(self, reply: Reply) -> None:
+        if not self._positive(reply):
+            self._decided = (reply, "MAIL")
+        self.awaited = Awaited.RCPT
+
+    def _rcpt_reply(self, reply: Reply) -> None:
+        if self._positive(reply):
+            self._refuse_contradiction(reply)
+            self.accepted += 1
+        self._rcpt_replies.append(reply)
+        if self._envelope_answered:
+            self.awaited = Awaited.BDAT if self.chunked else Awaited.DATA
+            if self.lmtp and self.stage is Stage.WHOLE:
+                # RFC 2033 4.3: none at all where no recipient was accepted.
+                self.owed += self.accepted - 1
+
+    def _data_reply(self, reply: Reply) -> None:
+        if reply.code == 354 and not self._rset_refused:
+            self.go_ahead = True
+            self.awaited = Awaited.LONE_DOT if self.hopeless else Awaited.END_OF_DATA
+        elif reply.code >= 400:
+            self._decided = self._decided or (reply, "DATA")
+            self.stage = Stage.CUT
+        else:
+            raise self._unexpected(reply)
+
+    def _lone_dot_reply(self, reply: Reply) -> None:
+        """Whatever it says: every recipient has its verdict already."""
+
+    def _final_reply(self, reply: Reply) -> None:
+        if self._positive(reply):
+            self._refuse_contradiction(reply)
+        self.dismissed = self.awaited is Awaited.BDAT and reply.code in _UNKNOWN_COMMAND
+        self._final_replies.append(reply)
+        if self.stage is Stage.CONTENT:
+            # The verdict on all, before the end: the rest is not sent.
+            self.stage = Stage.CUT
+            self._decided = (reply, COMMANDS[self.awaited].name)
+        elif not self.lmtp:
+            self._decided = self._decided or (reply, COMMANDS[self.awaited].name)
+
+    def _positive(self, reply: Reply) -> bool:
+        """Whether a reply is 2xx; 4xx and 5xx are not, 3xx has no place."""
+        if reply.code >= 400:
+            return False
+        if reply.code >= 300:
+            raise self._unexpected(reply)
+        return True
+
+    def _refuse_contradiction(self, reply: Reply) -> None:
+        """
+        A 2xx behind a refused MAIL or RSET: the server has an envelope open
+        that is not this mail's, so no reply on this mail means anything.
+        """
+        if self._rset_refused or (self._decided is not None and self._decided[1] == "MAIL"):
+            self._contradicted = True
+            raise self._unexpected(reply)
+
+    def _unexpected(self, reply: Reply) -> ProtocolError:
+        return ProtocolError(f"unexpected reply to {COMMANDS[self.awaited].name}: {reply.text!r}")
+
+    # What it comes to.
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether the transaction is known to have ended with 2xx to its content."""
+        finals = self._final_replies
+        return self.accepted > 0 and bool(finals) and all(reply.code < 300 for reply in finals)
+
+    @property
+    def moves(self) -> bool:
+        """
+        Whether the server ended the connection here, and not this mail.
+
+        A 421 before the end of the content is that, on a connection that has
+        carried another mail; so is a refused RSET.
+        """
+        if any(reply.code < 300 for reply in self._final_replies):
+            return False
+        return self._rset_refused or (self._hung_up is not None and not self.first)
+
+    def verdict(self) -> DeliveryResult | None:
+        """The server's verdict, or None where a recipient has none yet."""
+        recipients = self.statuses()
+        if any(entry.status is Status.UNKNOWN for entry in recipients):
+            return None
+        return DeliveryResult(self.envelope.sender, recipients)
+
+    def last_words(self) -> DeliveryResult | None:
+        """
+        The verdict, now that no further reply comes.
+
+        A server that hung up with 421 has said it to every recipient that it
+        had not refused by then.
+        """
+        if not self._contradicted:
+            self._decided = self._decided or self._hung_up
+        return self.verdict()
+
+    def statuses(self, *, in_doubt: bool = False) -> list[RecipientStatus]:
+        """
+        What is known of each recipient.
+
+        :param in_doubt: whether those without a verdict are in doubt.
+        """
+        recipients = self.envelope.recipients
+        unknown = Status.UNKNOWN
+        if self._contradicted:
+            return [RecipientStatus(entry.address, unknown, in_doubt=in_doubt) for entry in recipients]
+        decided = self._decided
+        if decided is not None and decided[1] == "MAIL":
+            return [_status(entry.address, *decided) for entry in recipients]
+        command = COMMANDS[self.awaited].name
+        finals = iter(self._final_replies if self.lmtp else ())
+        entries = []
+        for recipient, reply in itertools.zip_longest(recipients, self._rcpt_replies):
+            if reply is not None and reply.code >= 400:
+                entries.append(_status(recipient.address, reply, "RCPT"))
+            elif reply is not None and (final := next(finals, None)) is not None:
+                entries.append(_status(recipient.address, final, command))
+            elif decided is not None:
+                entries.append(_status(recipient.address, *decided))
+            else:
+                entries.append(RecipientStatus(recipient.address, unknown, in_doubt=in_doubt))
+        return entries
+
+
+def _status(address: str, reply: Reply, command: str) -> RecipientStatus:
+    return RecipientStatus(address, VERDICTS[reply.code // 100], reply, command)
+
+
+_RECEIVE: Final[dict[Awaited, Callable[[Transaction, Reply], None]]] = {
+    Awaited.RSET: Transaction._rset_reply,
+    Awaited.MAIL: Transaction._mail_reply,
+    Awaited.RCPT: Transaction._rcpt_reply,
+    Awaited.DATA: Transaction._data_reply,
+    Awaited.END_OF_DATA: Transaction._final_reply,
+    Awaited.LONE_DOT: Transaction._lone_dot_reply,
+    Awaited.BDAT: Transaction._final_reply,
+}
