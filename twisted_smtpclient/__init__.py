@@ -6,7 +6,8 @@ server allows, and tells the server's verdict on every recipient.
 >>> d = deliver("localhost", "me@example.org", ["you@example.org"], b"Subject: hi\\r\\n\\r\\nhello\\r\\n")
 """
 
-from .client.agent import DeliveryAgent, DeliveryCancelled, deliver
+from .client.agent import DeliveryAgent, deliver
+from .client.delivery import DeliveryCancelled
 from .client.protocol import PipeliningESMTPClient
 from .errors import (
     Cancelled,

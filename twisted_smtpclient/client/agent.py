@@ -5,34 +5,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.python.failure import Failure
 
-from ..errors import Cancelled, ConnectionLost, DeliveryError, ShuttingDown
+from ..errors import ConnectionLost, DeliveryError, ExtensionUnsupported, ShuttingDown
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope, Recipient
 from ..smtp.policy import Mode, Protocol, Server, TLSMode
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
 from .connect import Connector, Reactor, Resolver
+from .delivery import Delivery, Share
+from .pool import Pool
 from .protocol import PipeliningESMTPClient
+from .quirks import Quirks
 from .tls import ClientTLS, TrustRoot
 
-
-class DeliveryCancelled(Cancelled, CancelledError):
-    """
-    A delivery was cancelled through its Deferred.
-
-    It is Twisted's CancelledError and ours: it tells what is known of each
-    recipient, and whether the mail may have been delivered all the same.
-    """
+#: What may be left out, and the field of :class:`Server` that says how it is
+#: wanted.
+_OPTIONAL: Final = {"PIPELINING": "pipelining", "CHUNKING": "chunking"}
 
 
 class DeliveryAgent:
     """
-    Delivers mails to any number of servers at a time.
+    Delivers mails to any number of servers at a time, over kept connections.
 
     :param reactor: does TCP, UNIX sockets, time and threads.
     :param helo: the name for EHLO where a server's terms have none; None for
@@ -41,6 +39,12 @@ class DeliveryAgent:
         :func:`twisted.internet.ssl.trustRootFromCertificates` gives; None for
         the platform's.
     :param resolver: looks host names up; None for the system's.
+    :param connections_per_host: open connections to one server, on the same
+        terms.
+    :param pipelining_depth: mails under way on one connection, where the
+        server offers PIPELINING.
+    :param messages_per_connection: a connection is closed after so many.
+    :param idle_timeout: seconds for which an unused connection is kept.
     """
 
     def __init__(
@@ -50,71 +54,193 @@ class DeliveryAgent:
         helo: str | None = None,
         trust_root: TrustRoot | None = None,
         resolver: Resolver | None = None,
+        connections_per_host: int = 10,
+        pipelining_depth: int = 10,
+        messages_per_connection: int = 1000,
+        idle_timeout: float = 30.0,
     ) -> None:
-        self.reactor = reactor
+        self._reactor = reactor
         self.helo = helo
-        self.tls = ClientTLS(trust_root)
-        self.connector = Connector(reactor, resolver)
-        self._deliveries: set[_Delivery] = set()
+        self._tls = ClientTLS(trust_root)
+        self._connector = Connector(reactor, resolver)
+        self._quirks = Quirks(reactor)
+        self._depth = pipelining_depth
+        self._messages = messages_per_connection
+        self._idle_timeout = idle_timeout
+        self._pool: Pool[Server, PipeliningESMTPClient, Share] = Pool(
+            reactor, self._open, self._assign, self._refuse, limit=connections_per_host
+        )
+        self._deliveries: set[Delivery] = set()
+        self._connecting: set[Deferred[Any]] = set()
         self._sessions: set[PipeliningESMTPClient] = set()
         self._closed = False
+        # Bound once, not for each mail.
+        self._on_settled = self._settled
 
     def __repr__(self) -> str:
-        return f"<DeliveryAgent {len(self._deliveries)} under way, {len(self._sessions)} sessions>"
+        return f"<DeliveryAgent {len(self._deliveries)} under way, {self._pool!r}>"
 
-    def deliver(self, server: Server, envelope: Envelope, content: Content) -> Deferred[DeliveryResult]:
+    def deliver(
+        self, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+    ) -> Deferred[DeliveryResult]:
         """
         Deliver one mail.
 
+        :param reuse: whether it may share a kept connection and leave one
+            behind.
         :returns: the server's verdict on every recipient.  Errbacks with a
             :class:`~twisted_smtpclient.errors.DeliveryError` where there is
             none for at least one of them; that error tells what is known.
-            Cancelling it errbacks at once, with :class:`DeliveryCancelled`;
-            the agent is as good as before.
+            Cancelling it errbacks at once, with
+            :class:`~.delivery.DeliveryCancelled`; neither the agent nor other
+            mails on the same connection notice.
         """
-        delivery = _Delivery(self, server, envelope, content)
+        delivery = Delivery(self, server, envelope, content)
         if self._closed:
-            delivery.end(ShuttingDown("the agent is closed"))
+            delivery.settle(delivery.add_share(), ShuttingDown("the agent is closed"))
+            return delivery.result
+        self._deliveries.add(delivery)
+        share = delivery.add_share()
+        if reuse:
+            self._pool.submit(server, share)
         else:
-            self._deliveries.add(delivery)
-            delivery.begin()
+            self._pool.submit_alone(server, share)
         return delivery.result
 
     def close(self) -> Deferred[None]:
         """
-        Take no further mail, and end those that are left with ShuttingDown.
+        Take no further mail, end those that are left with ShuttingDown, and
+        close every connection; those without a mail say QUIT.
 
         :returns: fires when every connection has ended.
         """
         self._closed = True
         for delivery in list(self._deliveries):
-            delivery.cancel(ShuttingDown("the agent was closed"))
+            self.cancel(delivery, ShuttingDown("the agent was closed"))
+        for connecting in list(self._connecting):
+            connecting.cancel()
         gone = [session.when_gone() for session in self._sessions]
         for session in list(self._sessions):
-            session.abort(ConnectionLost("the agent was closed"))
+            if session.idle:
+                session.finish()
+            else:
+                session.abort(ConnectionLost("the agent was closed"))
         return DeferredList(gone).addCallback(lambda _: None)
 
-    def connect(self, server: Server, *, may_start_tls: bool, may_chunk: bool) -> Deferred[PipeliningESMTPClient]:
-        """Open a session; fires when it is connected, before its greeting."""
-        tls = self.tls.terms(server) if server.tls is not TLSMode.NO else None
+    # Sessions.
 
-        def build() -> PipeliningESMTPClient:
-            session = PipeliningESMTPClient(
-                identity=self.helo,
-                server=server,
-                reactor=self.reactor,
-                tls=tls,
-                may_start_tls=may_start_tls,
-                may_chunk=may_chunk,
-            )
-            self._sessions.add(session)
-            session.when_gone().addCallback(lambda _: self._sessions.discard(session))
-            return session
+    def _open(self, server: Server) -> Deferred[PipeliningESMTPClient]:
+        """A session that is ready for mails."""
+        for keyword, field in _OPTIONAL.items():
+            if getattr(server, field) is Mode.DEPEND and self._quirks.breaks(server, keyword):
+                return fail(
+                    ExtensionUnsupported(
+                        f"the server offers {keyword}, but broke on it, and {field} is {Mode.DEPEND.value}"
+                    )
+                )
+        connecting = self._connector.connect(server, lambda: self._build(server))
+        self._connecting.add(connecting)
+        return connecting.addBoth(self._connected, connecting)
 
-        return self.connector.connect(server, build)
+    def _connected(self, connected: Any, connecting: Deferred[Any]) -> Any:
+        self._connecting.discard(connecting)
+        if isinstance(connected, Failure):
+            return connected
+        session: PipeliningESMTPClient = connected
+        return session.when_ready().addErrback(self._open_in_clear, session)
 
-    def ended(self, delivery: _Delivery) -> None:
-        """A delivery has its outcome."""
+    def _open_in_clear(self, failure: Failure, session: PipeliningESMTPClient) -> Any:
+        """STARTTLS failed where it is only tried: once more without (RFC 7435)."""
+        server = session.server
+        if server.tls is not TLSMode.TRY or not session.tls_was_at_fault or self._closed:
+            return failure
+        self._quirks.remember(server, "STARTTLS", str(failure.value))
+        return self._open(server)
+
+    def _build(self, server: Server) -> PipeliningESMTPClient:
+        breaks = self._quirks.breaks
+        session = PipeliningESMTPClient(
+            identity=self.helo,
+            server=server,
+            reactor=self._reactor,
+            tls=self._tls.terms(server) if server.tls is not TLSMode.NO else None,
+            leave_out=frozenset(
+                keyword for keyword in ("STARTTLS", *_OPTIONAL) if breaks(server, keyword)
+            ),
+            depth=self._depth,
+            idle_timeout=self._idle_timeout,
+        )
+        self._sessions.add(session)
+        session.when_gone().addCallback(lambda _: self._sessions.discard(session))
+        return session
+
+    # Mails.
+
+    def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
+        """The pool's choice: this mail goes on that session."""
+        limit = session.recipient_limit(share.envelope)
+        if limit is not None:
+            self._pool.submit(share.delivery.server, share.split(limit), first=True)
+        server = share.delivery.server
+        transaction = Transaction(
+            share.envelope, share.delivery.content, lmtp=server.protocol is Protocol.LMTP
+        )
+        transaction.owner = share
+        transaction.on_settled = self._on_settled
+        share.transaction = transaction
+        share.session = session
+        session.submit(transaction)
+        if session.submitted >= session.message_limit(self._messages):
+            session.finish()
+
+    def _settled(self, transaction: Transaction) -> None:
+        share: Share = transaction.owner
+        session: PipeliningESMTPClient = share.session
+        server = share.delivery.server
+        outcome = transaction.outcome
+        assert outcome is not None
+        share.transaction = share.session = None
+        if transaction.untouched and self._moves(share, session, outcome):
+            self._pool.submit(server, share, first=True)
+            self._pool.done(server, session)
+            return
+        # First of all room is made, for who is told may send the next mail.
+        self._pool.done(server, session)
+        rest = share.delivery.settle(share, outcome)
+        if rest is not None:
+            self._pool.submit(server, rest, first=True)
+
+    def _moves(self, share: Share, session: PipeliningESMTPClient, error: object) -> bool:
+        """Whether a mail that was not done goes to another connection."""
+        server = share.delivery.server
+        broken = session.broken
+        if self._closed:
+            return False
+        if broken is not None:
+            self._quirks.remember(server, broken, str(error))
+            if getattr(server, _OPTIONAL[broken]) is Mode.DEPEND:
+                return False
+        if session.has_settled_mail:
+            return True
+        share.moves += 1
+        return share.moves <= 1
+
+    def _refuse(self, share: Share, error: Exception) -> None:
+        """No session could be had for this mail."""
+        assert isinstance(error, DeliveryError)
+        share.delivery.settle(share, error)
+
+    def cancel(self, delivery: Delivery, error: DeliveryError) -> None:
+        """A delivery was cancelled; for the delivery alone."""
+        for share in list(delivery.shares):
+            if share.transaction is not None:
+                share.session.cancel(share.transaction, error)
+            else:
+                self._pool.withdraw(delivery.server, share)
+                delivery.settle(share, error)
+
+    def ended(self, delivery: Delivery) -> None:
+        """A delivery has its result; for the delivery alone."""
         self._deliveries.discard(delivery)
 
 
@@ -151,95 +277,4 @@ def deliver(
     server = Server(host=host, port=port, helo=helo, **terms)
     envelope = Envelope(sender, recipients)
     agent = DeliveryAgent(reactor, trust_root=trust_root)
-    return agent.deliver(server, envelope, Content(message))
-
-
-class _Delivery:
-    """One mail's way, over as many connections as it takes."""
-
-    _log = Logger()
-
-    def __init__(self, agent: DeliveryAgent, server: Server, envelope: Envelope, content: Content) -> None:
-        self.result: Deferred[DeliveryResult] = Deferred(
-            lambda _: self.cancel(DeliveryCancelled("the delivery was cancelled"))
-        )
-        self._agent = agent
-        self._server = server
-        self._envelope = envelope
-        self._content = content
-        self._may_start_tls = True
-        self._may_chunk = True
-        self._ended = False
-        self._connecting: Deferred[PipeliningESMTPClient] | None = None
-        self._session: PipeliningESMTPClient | None = None
-        self._transaction: Transaction | None = None
-
-    def begin(self) -> None:
-        """Open a session and give it the mail."""
-        self._connecting = self._agent.connect(
-            self._server, may_start_tls=self._may_start_tls, may_chunk=self._may_chunk
-        )
-        self._connecting.addCallbacks(self._connected, lambda failure: self.end(failure.value))
-
-    def cancel(self, error: DeliveryError) -> None:
-        """End it now with ``error``, and with what is known by then."""
-        if self._session is not None and self._transaction is not None:
-            self._session.cancel(self._transaction, error)
-            self._session.finish()
-        elif self._connecting is not None:
-            connecting, self._connecting = self._connecting, None
-            self.end(error)
-            connecting.cancel()
-
-    def end(self, outcome: DeliveryResult | DeliveryError) -> None:
-        """Tell the outcome, once."""
-        if self._ended:
-            return
-        self._ended = True
-        self._agent.ended(self)
-        if isinstance(outcome, DeliveryError):
-            self.result.errback(outcome)
-        else:
-            self.result.callback(outcome)
-
-    def _connected(self, session: PipeliningESMTPClient) -> None:
-        self._connecting = None
-        self._session = session
-        self._transaction = transaction = Transaction(
-            self._envelope, self._content, lmtp=self._server.protocol is Protocol.LMTP
-        )
-        transaction.on_settled = self._settled
-        session.submit(transaction)
-        session.finish()
-
-    def _settled(self, transaction: Transaction) -> None:
-        outcome = transaction.outcome
-        assert outcome is not None
-        assert self._session is not None
-        if transaction.untouched and isinstance(outcome, DeliveryError) and self._do_without(outcome):
-            self._log.info(
-                "{server}: {error}; trying again without",
-                server=str(self._server),
-                error=str(outcome),
-            )
-            self._session = self._transaction = None
-            self.begin()
-        else:
-            self.end(outcome)
-
-    def _do_without(self, error: DeliveryError) -> bool:
-        """
-        Whether the mail may go again without an extension that failed.
-
-        STARTTLS that is only tried, and CHUNKING likewise, once each.
-        """
-        session = self._session
-        assert session is not None
-        if self._server.tls is TLSMode.TRY and self._may_start_tls and session.tls_was_at_fault:
-            self._may_start_tls = False
-            return True
-        broken = session.pipeline.broken if session.pipeline is not None else None
-        if broken == "CHUNKING" and self._server.chunking is Mode.TRY and self._may_chunk:
-            self._may_chunk = False
-            return True
-        return False
+    return agent.deliver(server, envelope, Content(message), reuse=False)

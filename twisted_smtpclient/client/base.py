@@ -68,6 +68,7 @@ UNREACHED: Final = (
     "resetTimeout",
     "setTimeout",
     "timeoutConnection",
+    "_TimeoutMixin__timedOut",
 )
 
 

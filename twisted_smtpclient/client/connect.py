@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.internet.threads import deferToThreadPool
@@ -128,16 +128,13 @@ class _Connecting(Generic[P]):
             self._lookup: Deferred[Any] = succeed(None)
         else:
             self._lookup = self._look_up(resolver, server.host)
-            self._lookup.addCallbacks(self._found, self._not_found)
+            self._lookup.addCallback(self._found).addErrback(self._not_found)
 
     def _look_up(self, resolver: Resolver, host: str) -> Deferred[Sequence[str]]:
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            try:
-                return resolver(host)
-            except Exception:
-                return fail()
+            return maybeDeferred(resolver, host)
         return succeed([host])
 
     def _found(self, addresses: Sequence[str]) -> None:
@@ -154,7 +151,8 @@ class _Connecting(Generic[P]):
         if not self._done:
             error = failure.value
             if not isinstance(error, DeliveryError):
-                # A resolver of the user's failed in a way of its own.
+                # A resolver of the user's failed in a way of its own, or gave
+                # what are no addresses.
                 error = HostNotFound(f"Host not found: {self._server.host}: {error!r}", temporary=True)
             self._end(error)
 
@@ -167,8 +165,13 @@ class _Connecting(Generic[P]):
         bind = (source, 0) if source is not None else None
         self._under_way += 1
         timeout = self._server.connection_timeout + 1
-        connector = self._reactor.connectTCP(address, self._server.port, _Attempt(self), timeout, bind)
-        self._connectors.append(connector)
+        try:
+            connector = self._reactor.connectTCP(address, self._server.port, _Attempt(self), timeout, bind)
+        except OSError:
+            # The zone of an IPv6 address is looked up on the spot.
+            self.attempt_failed(Failure())
+        else:
+            self._connectors.append(connector)
 
     def _attempt_unix(self, path: str) -> None:
         self._under_way += 1
@@ -179,7 +182,11 @@ class _Connecting(Generic[P]):
         """An attempt has connected; the first one is given the protocol."""
         if self._done:
             return None
-        protocol = self._build()
+        try:
+            protocol = self._build()
+        except Exception as error:
+            self._end(error)
+            return None
         self._end(protocol)
         return protocol
 

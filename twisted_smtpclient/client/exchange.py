@@ -7,15 +7,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import ConnectionLost, DeliveryError, ProtocolError, ResponseTimeout
+from ..errors import ConnectionLost, DeliveryError, InternalError, ProtocolError, ResponseTimeout
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Timeouts
 from ..smtp.reply import Reply, ReplyParser
 from ..smtp.transaction import Command, Transaction
 from .connect import Reactor
 from .watch import Watch
+
+_ROOM: Final = Command("", "data_block", "the server took nothing more")
+
+_log = Logger()
 
 #: Seconds in which a server that said 421 may answer what it was sent before.
 LINGER: Final = 5.0
@@ -31,6 +36,9 @@ class Exchange:
     :param watch: the session's timer.
     :param timeouts: seconds for each reply.
     :param on_end: told when the connection is to end, and how.
+    :param guard: calls what a timer called, and takes what it raises.
+    :param idle_timeout: seconds after which the watch runs out where nothing
+        is under way; None for never.
     """
 
     def __init__(
@@ -41,6 +49,9 @@ class Exchange:
         watch: Watch,
         timeouts: Timeouts,
         on_end: Callable[[End], None],
+        guard: Callable[[Callable[[], None]], None],
+        *,
+        idle_timeout: float | None = None,
     ) -> None:
         self.pipeline = pipeline
         self._transport = transport
@@ -48,6 +59,8 @@ class Exchange:
         self._watch = watch
         self._timeouts = timeouts
         self._on_end = on_end
+        self._guard = guard
+        self._idle_timeout = idle_timeout
         self._awaiting: Command | None = None
         self._lingering = False
         self._paused = False
@@ -63,8 +76,12 @@ class Exchange:
             self.pipeline.submit(transaction)
         except DeliveryError as error:
             transaction.outcome = error
-            if transaction.on_settled is not None:
-                transaction.on_settled(transaction)
+            tell(transaction)
+        except Exception:
+            # It may be one of many that are given at once.
+            _log.failure("a fault with a mail that was given")
+            transaction.outcome = InternalError("a fault of the client; its log has the traceback")
+            tell(transaction)
         self.call_turn()
 
     def take(self, replies: list[Reply], parser: ReplyParser) -> None:
@@ -91,7 +108,7 @@ class Exchange:
         """Have a turn soon, once however often this is called."""
         if not self._turn_is_due and not self._in_turn:
             self._turn_is_due = True
-            self._reactor.callLater(0, self._due_turn)
+            self._reactor.callLater(0, self._guard, self._due_turn)
 
     def turn(self, *, heard: bool = False) -> None:
         """After whatever has happened: outcomes, octets, the timer, the end."""
@@ -101,24 +118,31 @@ class Exchange:
         self._in_turn = True
         try:
             self.tell()
-            wrote = False
-            while not self._paused and (octets := pipeline.output()):
-                self._transport.write(octets)
-                wrote = True
+            wrote = self._write()
+            # What can be written may settle a mail as well: with nobody left
+            # to send to, the sender cuts it short.
+            while pipeline.finished:
                 self.tell()
+                wrote = self._write() or wrote
         finally:
             self._in_turn = False
         self._keep_time(heard=heard, wrote=wrote)
         if pipeline.end in (End.CLOSE, End.ABORT):
             self._on_end(pipeline.end)
 
+    def _write(self) -> bool:
+        wrote = False
+        while not self._paused and (octets := self.pipeline.output()):
+            self._transport.write(octets)
+            wrote = True
+        return wrote
+
     def tell(self) -> None:
         """Tell outcomes; who is told may give further mails at once."""
         while self.pipeline.finished:
             finished, self.pipeline.finished = self.pipeline.finished, []
             for transaction in finished:
-                if transaction.on_settled is not None:
-                    transaction.on_settled(transaction)
+                tell(transaction)
 
     def overdue(self) -> None:
         """What was waited for has not come in time."""
@@ -148,11 +172,28 @@ class Exchange:
                 self._watch.expect(LINGER)
             return
         awaiting = pipeline.awaiting
+        if awaiting is None and self._paused:
+            # The server has answered what it did not read yet, and what
+            # comes next, be it QUIT, cannot be written.
+            awaiting = _ROOM
         if awaiting is None:
-            self._watch.rest()
+            if self._idle_timeout is None:
+                self._watch.rest()
+            elif heard or self._awaiting is not None:
+                self._watch.expect(self._idle_timeout)
             pipeline.rest()
         elif heard or awaiting is not self._awaiting or (wrote and awaiting.timeout == "data_block"):
             # A reply, or octets that the transport took, is progress; a part
             # of a reply is not.
             self._watch.expect(getattr(self._timeouts, awaiting.timeout))
         self._awaiting = awaiting
+
+
+def tell(transaction: Transaction) -> None:
+    """Tell a mail's outcome, once; what he raises who is told harms no other mail."""
+    on_settled, transaction.on_settled = transaction.on_settled, None
+    if on_settled is not None:
+        try:
+            on_settled(transaction)
+        except Exception:
+            _log.failure("on_settled failed")

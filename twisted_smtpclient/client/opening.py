@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import ITLSTransport
 from twisted.python.failure import Failure
 
@@ -65,12 +66,13 @@ class Opening:
         :raises DeliveryError: it has failed.
         """
         if replies:
+            command = self.handshake.command
             step = self.handshake.receive(replies[0])
-            if len(replies) > 1 or self._parser.pending:
+            if len(replies) > 1 or self._parser.pending or self._parser.error is not None:
                 # It was read before the command that it seems to answer was
                 # written; behind STARTTLS, somebody wants it believed (RFC
                 # 3207 section 6, CVE-2011-0411).
-                raise self._too_early(replies[1:])
+                raise self._too_early(command, replies[1:])
             if step is Action.READY:
                 return True
             if step is Action.START_TLS:
@@ -105,7 +107,7 @@ class Opening:
         cause = reason.getErrorMessage()
         if not self._tls_pending:
             return ConnectionLost(f"connection lost, {self._no_reply()}: {cause}")
-        if not reason.check(SSL.Error):
+        if reason.check(ConnectionClosed):
             return ConnectionLost(f"connection lost in the TLS handshake: {cause}")
         certificate = self._context.failure if isinstance(self._context, ServerTLS) else None
         if certificate is not None:
@@ -123,9 +125,11 @@ class Opening:
     def _expect(self) -> None:
         self._watch.expect(self._bound())
 
-    def _too_early(self, replies: list[Reply]) -> DeliveryError:
-        if replies and replies[0].code == 421:
-            return Refused(self.handshake.command, 421, replies[0].text)
+    def _too_early(self, command: str, replies: list[Reply]) -> DeliveryError:
+        if replies and replies[0].code == 421 and self.handshake.state is not State.TLS:
+            return Refused(command, 421, replies[0].text)
+        if not replies and self._parser.error is not None:
+            return self._parser.error
         said = repr(replies[0].text) if replies else "the start of one"
         return ProtocolError(f"a reply before its command was written: {said}")
 

@@ -7,6 +7,7 @@ decided in :mod:`twisted_smtpclient.smtp`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -29,14 +30,15 @@ from ..errors import (
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.handshake import Handshake
+from ..smtp.limits import Limits
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Mode, Protocol, Server, TLSMode
-from ..smtp.reply import Reply, ReplyParser
+from ..smtp.reply import ReplyParser
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
 from .base import UnreachedESMTPClient
 from .connect import Reactor
-from .exchange import Exchange
+from .exchange import Exchange, tell
 from .opening import Opening
 from .tls import ClientTLS, ServerTLS
 from .watch import Watch
@@ -61,16 +63,21 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
     :param contextFactory: makes STARTTLS's connection in place of the terms;
         what it accepts is accepted.
     :param identity: the name for EHLO where the terms have none; empty for
-        the connection's own address as a literal.
+        the connection's own address as a literal.  One that could not be a
+        server's ``helo`` raises InvalidRequest.
     :param server: the terms of the session; None makes them from the base's
         switches: ``requireTransportSecurity`` is ``DEPEND``, a
         ``contextFactory`` is ``TRY``, neither is ``NO``.
     :param reactor: for time; None takes the global one.
     :param tls: makes and judges TLS by the terms; None for the platform's
         trust roots.
-    :param may_start_tls: False leaves STARTTLS out where it is only tried.
-    :param may_chunk: the same for CHUNKING.
-    :param depth: how many mails may be under way at a time.
+    :param leave_out: what is not used although the server offers it:
+        ``STARTTLS``, ``PIPELINING``, ``CHUNKING``.
+    :param depth: how many mails may be under way at a time, where the server
+        offers PIPELINING.
+    :param idle_timeout: seconds after which a session without a mail ends;
+        None for never.
+    :ivar submitted: how many mails it was given.
     """
 
     _log = Logger()
@@ -85,20 +92,22 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         server: Server | None = None,
         reactor: Reactor = None,
         tls: ServerTLS | None = None,
-        may_start_tls: bool = True,
-        may_chunk: bool = True,
+        leave_out: Collection[str] = (),
         depth: int = 10,
+        idle_timeout: float | None = None,
     ) -> None:
+        if identity:
+            _check_helo(identity)
         super().__init__(secret, contextFactory, identity, logsize)  # type: ignore[no-untyped-call]  # Twisted has no types here
         if reactor is None:
             from twisted.internet import reactor
         self._server = server
         self._tls = tls
-        self._may_start_tls = may_start_tls
-        self._may_chunk = may_chunk
+        self._leave_out = leave_out
         self._depth = depth
+        self._idle_timeout = idle_timeout
         self._reactor = reactor
-        self._watch = Watch(reactor, self._expired)
+        self._watch = Watch(reactor, lambda: self._guard(self._expired))
         self._parser = ReplyParser()
         self._opening: Opening | None = None
         self._exchange: Exchange | None = None
@@ -108,8 +117,11 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         self._ready: list[Deferred[PipeliningESMTPClient]] = []
         self._gone: list[Deferred[None]] = []
         self._error: DeliveryError | None = None
+        self._limits = Limits()
+        self.submitted = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
+        self._hung_up = False
         self._lost = False
 
     # What its users call.
@@ -145,6 +157,34 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         if self._closing or self._finishing:
             return False
         return self._exchange is None or self._exchange.pipeline.accepts
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is ready and has no mail under way."""
+        return self._exchange is not None and not self._exchange.pipeline.under_way
+
+    @property
+    def capacity(self) -> int:
+        """How many mails may be under way on it at a time."""
+        return self._depth if self._exchange is not None and self._exchange.pipeline.grouped else 1
+
+    @property
+    def has_settled_mail(self) -> bool:
+        """Whether the server has given some mail on it all its replies."""
+        return self._exchange is not None and self._exchange.pipeline.answered > 0
+
+    @property
+    def broken(self) -> str | None:
+        """What the server offers and turned out not to have, if anything."""
+        return self._exchange.pipeline.broken if self._exchange is not None else None
+
+    def recipient_limit(self, envelope: Envelope) -> int | None:
+        """How many recipients may go in one transaction; None for all."""
+        return self._limits.recipients_of(envelope)
+
+    def message_limit(self, limit: int) -> int:
+        """How many mails it may carry: ``limit``, or less if the server says so."""
+        return limit if self._limits.mails is None else min(limit, self._limits.mails)
 
     def when_ready(self) -> Deferred[PipeliningESMTPClient]:
         """
@@ -197,6 +237,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         What :meth:`deliver` is made of: ``transaction.on_settled`` is called
         once, when ``transaction.outcome`` is there.
         """
+        self.submitted += 1
         if not self.accepts:
             _give_back([transaction], self._error or ConnectionLost("the session takes no further mail"))
         elif self._exchange is None:
@@ -216,7 +257,10 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             _give_back([transaction], error)
         elif self._exchange is not None:
             self._exchange.pipeline.cancel(transaction, error)
-            self._exchange.turn()
+            if transaction.outcome is not None:
+                # At once, also where who is told of one mail cancels another.
+                tell(transaction)
+            self._guard(self._exchange.turn)
 
     def finish(self) -> None:
         """No further mail will come: QUIT as soon as it can go, then close."""
@@ -232,10 +276,19 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self._exchange.turn()
         elif not self._closing:
             self._fail(error)
+        if not self._lost:
+            # Nor is the reply to a QUIT waited for.
+            self._drop()
 
     # What the transport calls.
 
     def connectionMade(self) -> None:
+        if self._closing:
+            self._drop()
+        else:
+            self._guard(self._connected)
+
+    def _connected(self) -> None:
         if ITCPTransport.providedBy(self.transport):
             # Nagle and delayed acknowledgments together cost 44 ms a mail.
             self.transport.setTcpNoDelay(True)
@@ -246,7 +299,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self.server,
             self._helo(),
             secure=secure or implicit,
-            may_start_tls=self._may_start_tls,
+            may_start_tls="STARTTLS" not in self._leave_out,
             helo_fallback=self.heloFallback,
         )
         if self._tls is None and self.server.tls is not TLSMode.NO:
@@ -259,31 +312,21 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self.server.timeouts,
             self.context or self._tls,
         )
-        try:
-            self._opening.begin(implicit_tls=implicit and not secure)
-        except DeliveryError as error:
-            self._fail(error)
+        self._opening.begin(implicit_tls=implicit and not secure)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             # QUIT's reply; whatever it is, both sides have done.
             self._hang_up()
             return
-        try:
-            self._take(self._parser.feed(data))
-        except Exception:
-            self._log.failure("a fault in a session with {server}", server=str(self.server))
-            self._fail(InternalError("a fault of the client; its log has the traceback"))
+        self._guard(self._take, data)
 
     def handshakeCompleted(self) -> None:
         """TLS is on."""
         if self._closing or self._opening is None:
             return
         self._tlsMode = True
-        try:
-            self._opening.tls_completed()
-        except DeliveryError as error:
-            self._fail(error)
+        self._guard(self._opening.tls_completed)
 
     def pauseProducing(self) -> None:
         if self._exchange is not None:
@@ -291,7 +334,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
 
     def resumeProducing(self) -> None:
         if self._exchange is not None:
-            self._exchange.resume()
+            self._guard(self._exchange.resume)
 
     def stopProducing(self) -> None:
         """The connection is being lost, which connectionLost will tell."""
@@ -312,40 +355,55 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
 
     # Between the transport and the phases.
 
+    def _guard(self, step: Callable[..., object], *given: object) -> None:
+        """Whatever goes wrong in a step becomes the outcome of mails."""
+        try:
+            step(*given)
+        except DeliveryError as error:
+            self._fail(error)
+        except Exception:
+            self._log.failure("a fault in a session with {server}", server=str(self._server))
+            self._break_off(InternalError("a fault of the client; its log has the traceback"))
+
     def _helo(self) -> str:
         if self.server.helo is not None:
             return self.server.helo
         if self.identity:
-            return bytes(self.identity).decode("ascii")
+            return _check_helo(self.identity)
         address = self.transport.getHost()
         if isinstance(address, IPv6Address):
             return f"[IPv6:{address.host.partition('%')[0]}]"
         return f"[{address.host}]" if isinstance(address, IPv4Address) else "localhost"
 
-    def _take(self, replies: list[Reply]) -> None:
+    def _take(self, data: bytes) -> None:
+        replies = self._parser.feed(data)
         if self._exchange is not None:
             self._exchange.take(replies, self._parser)
-            return
-        assert self._opening is not None
-        try:
-            if self._opening.take(replies):
-                self._begin(self._opening.handshake)
-        except DeliveryError as error:
-            self._fail(error)
+        elif self._opening is not None and self._opening.take(replies):
+            self._begin(self._opening.handshake)
 
     def _begin(self, handshake: Handshake) -> None:
         """The handshake is done: mails may be sent."""
         if self.requireAuthentication or self.secret is not None or self.authenticators:
             raise ExtensionUnsupported("logging in is not supported yet")
         offered = handshake.extensions
+        used = offered.without(*self._leave_out)
+        self._limits = Limits.of(offered)
         pipeline = Pipeline(
             offered,
-            grouped=offered.pipelining and self.server.pipelining is not Mode.NO,
-            chunked=offered.chunking and self.server.chunking is not Mode.NO and self._may_chunk,
+            grouped=used.pipelining and self.server.pipelining is not Mode.NO,
+            chunked=used.chunking and self.server.chunking is not Mode.NO,
             depth=self._depth,
         )
         self._exchange = Exchange(
-            pipeline, self.transport, self._reactor, self._watch, self.server.timeouts, self._end
+            pipeline,
+            self.transport,
+            self._reactor,
+            self._watch,
+            self.server.timeouts,
+            self._end,
+            self._guard,
+            idle_timeout=self._idle_timeout,
         )
         self.transport.registerProducer(self, True)
         early, self._early = self._early, []
@@ -365,7 +423,10 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         if self._closing:
             self._drop()
         elif self._exchange is not None:
-            self._exchange.overdue()
+            if self.idle and not self._finishing:
+                self.finish()
+            else:
+                self._exchange.overdue()
         elif self._opening is not None:
             self._fail(self._opening.overdue())
 
@@ -384,16 +445,29 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self._exchange.pipeline.fail(error)
             self._exchange.turn()
             return
-        if isinstance(error, Refused) and error.code == 421:
-            self._hang_up()
-        elif isinstance(error, (Refused, ExtensionUnsupported)):
-            # RFC 5321 3.1: a server that refuses the session is told QUIT too.
-            self._closing = True
-            self.transport.write(b"QUIT\r\n")
-            self._watch.expect(self.server.timeouts.quit)
-        else:
+        try:
+            if isinstance(error, Refused) and error.code == 421:
+                self._hang_up()
+            elif isinstance(error, (Refused, ExtensionUnsupported)):
+                # RFC 5321 3.1: a server that refuses the session is told QUIT too.
+                self._closing = True
+                self.transport.write(b"QUIT\r\n")
+                self._watch.expect(self.server.timeouts.quit)
+            else:
+                self._drop()
+        finally:
+            # A transport whose TLS could not be started cannot even be closed.
+            self._tell_failed(error)
+
+    def _break_off(self, error: DeliveryError) -> None:
+        """End the session without asking what has gone wrong for anything more."""
+        if self._exchange is None:
+            self._fail(error)
+            return
+        self._exchange.pipeline.lost(error)
+        self._exchange.tell()
+        if not self._lost:
             self._drop()
-        self._tell_failed(error)
 
     def _tell_failed(self, error: DeliveryError) -> None:
         """The session came to nothing before its first mail."""
@@ -407,13 +481,18 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
     def _hang_up(self) -> None:
         """Close in order, and do not wait long for the other side."""
         self._closing = True
-        self._watch.expect(self.server.timeouts.quit)
-        self.transport.loseConnection()
+        if not self._hung_up:
+            # Once: a server that talks on does not move the timer.
+            self._hung_up = True
+            self._watch.expect(self.server.timeouts.quit)
+            self.transport.loseConnection()
 
     def _drop(self) -> None:
         """Close now."""
         self._closing = True
         self._watch.stop()
+        if self.transport is None:
+            return
         # Not every transport has it; an in-memory one of Twisted's has not.
         abort: Any = getattr(self.transport, "abortConnection", self.transport.loseConnection)
         abort()
@@ -425,10 +504,16 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         return failed and self.handshake is not None and self.handshake.tls_may_be_at_fault
 
 
+def _check_helo(identity: bytes | str) -> str:
+    """It goes on a command's line, so it is held to what the terms' name is."""
+    name = identity if isinstance(identity, str) else bytes(identity).decode("ascii", "replace")
+    Server(host="localhost", helo=name)
+    return name
+
+
 def _give_back(transactions: list[Transaction], error: DeliveryError) -> None:
     """The outcome of mails that never came to the pipeline."""
     for transaction in transactions:
         transaction.outcome = error
         transaction.untouched = True
-        if transaction.on_settled is not None:
-            transaction.on_settled(transaction)
+        tell(transaction)

@@ -9,7 +9,7 @@ given or refused; only a domain that is not ASCII is put in its A-label form
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import idna
@@ -180,6 +180,16 @@ class Envelope:
         self.recipients = tuple(entries)
         self.parameters = _parameters(parameters, "mail_parameters") if parameters else b""
         self.needs_smtputf8 = needs_smtputf8
+
+    def part(self, recipients: Sequence[Recipient]) -> Envelope:
+        """The same envelope with only some of its recipients."""
+        part = object.__new__(Envelope)
+        part.sender = self.sender
+        part.reverse_path = self.reverse_path
+        part.parameters = self.parameters
+        part.recipients = tuple(recipients)
+        part.needs_smtputf8 = self.needs_smtputf8
+        return part
 
     def __repr__(self) -> str:
         return f"<Envelope from {self.sender!r} to {len(self.recipients)}>"

@@ -110,7 +110,7 @@ class Handshake:
         """
         row = _TABLE.get(self.state)
         if row is None:
-            raise ProtocolError(f"a reply before the TLS handshake: {reply.text!r}")
+            raise ProtocolError(f"a reply that no command waits for: {reply.text!r}")
         if reply.code == row.success:
             return row.accepted(self, reply)
         if reply.code < 400:
@@ -137,11 +137,9 @@ class Handshake:
 
     def _extended(self, reply: Reply) -> bytes | Action:
         self.extensions = Extensions.parse(reply)
-        if self._wants_tls and not self.secure:
-            if "STARTTLS" in self.extensions:
-                self.state = State.STARTTLS
-                return b"STARTTLS\r\n"
-            self._require_tls()
+        if self._wants_tls and not self.secure and "STARTTLS" in self.extensions:
+            self.state = State.STARTTLS
+            return b"STARTTLS\r\n"
         return self._ready()
 
     def _ehlo_refused(self, reply: Reply) -> bytes:
@@ -174,8 +172,9 @@ class Handshake:
         return Refused(self.command, reply.code, reply.text)
 
     def _require_tls(self) -> None:
-        if self._server.tls is TLSMode.DEPEND and not self.secure:
-            raise ExtensionUnsupported(f"the server does not offer STARTTLS, and tls is {TLSMode.DEPEND.value}")
+        mode = self._server.tls
+        if mode.verified and not self.secure:
+            raise ExtensionUnsupported(f"the server does not offer STARTTLS, and tls is {mode.value}")
 
     def _require_extensions(self) -> None:
         for field, keyword in (("pipelining", "PIPELINING"), ("chunking", "CHUNKING")):
@@ -185,6 +184,8 @@ class Handshake:
                 )
 
     def _ready(self) -> Action:
+        # Whatever way led here: nothing that was to be secret is said in clear.
+        self._require_tls()
         self._require_extensions()
         self.state = State.READY
         return Action.READY

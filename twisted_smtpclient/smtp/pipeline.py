@@ -46,8 +46,14 @@ the same, DATA answered with 354                a lone dot, its reply ignored;
 421 to anything                                 nothing more is written; what it
                                                 still says counts, until it
                                                 closes or a short bound passes
+503 to each RCPT behind MAIL's 2xx, or to DATA  the server lost commands of the
+or BDAT behind a RCPT's 2xx                     group: nothing more is written,
+                                                the mail goes again without
+                                                PIPELINING
 4xx, 5xx to RSET                                the same, and the mail behind it
                                                 goes elsewhere
+503, 554 to BDAT over LMTP, no recipient        taken, though none is owed
+accepted
 2xx to RCPT or content after a refused MAIL or  protocol error
 RSET; any reply that nobody is owed
 ==============================================  ================================
@@ -77,6 +83,10 @@ from .transaction import COMMANDS, Command, Stage, Transaction, mail_command
 #: the transport can say that it is full; what it holds of ours then is this
 #: and one small content.
 WRITE: Final = 65536
+
+#: What a server that owes no reply to BDAT for nobody says to it all the same
+#: (RFC 5321 3.3).  Neither is a reply to RSET, which is what stands behind it.
+_NOBODY_TO_SEND_TO: Final = frozenset({503, 554})
 
 #: RCPT commands that are joined at a time: at most 512 octets each without
 #: parameters, so 64 KiB.
@@ -110,6 +120,7 @@ class Pipeline:
     :ivar finished: mails whose outcome was settled, for the caller to take.
     :ivar end: how the connection goes on.
     :ivar begun: how many mails were begun.
+    :ivar answered: how many mails had all their replies.
     :ivar broken: the extension that the server offers and turned out not to
         have, if any.
     """
@@ -121,6 +132,7 @@ class Pipeline:
         self.finished: list[Transaction] = []
         self.end = End.OPEN
         self.begun = 0
+        self.answered = 0
         self.broken: str | None = None
         self._depth = depth if grouped else 1
         self._queue: deque[Transaction] = deque()
@@ -128,6 +140,8 @@ class Pipeline:
         self._writing: Transaction | None = None
         self._last: Transaction | None = None
         self._doomed: Transaction | None = None
+        #: of a large content: the block that is next, and those behind it
+        self._block = b""
         self._blocks: Iterator[bytes] = iter(())
         self._needs_rset = False
         self._eager = True
@@ -135,6 +149,10 @@ class Pipeline:
         self._quit_written = False
         #: what stands behind the reply just taken was not done
         self._nothing_behind = False
+        #: the last mail's BDAT may be refused, though no reply is owed
+        self._may_be_refused_once_more = False
+        #: why nothing more is written, where replies still count
+        self._farewell = ""
 
     def __repr__(self) -> str:
         return (
@@ -189,6 +207,8 @@ class Pipeline:
         What may be written now, in one write; empty where there is nothing.
 
         Call it again while it gives something and the transport takes it.
+        It may settle outcomes, also where it gives nothing: a mail that no
+        recipient is left of ends where its next command would have stood.
         """
         pieces: list[bytes] = []
         size = 0
@@ -205,9 +225,14 @@ class Pipeline:
         """
         if self.end is End.ABORT:
             return
+        if self._may_be_refused_once_more:
+            # Only the reply that is next: behind it stands RSET's or QUIT's.
+            self._may_be_refused_once_more = False
+            if reply.code in _NOBODY_TO_SEND_TO:
+                return
         if reply.code == 421:
             self._nothing_behind = True
-            self._linger()
+            self._linger(f"the server closed the session: {reply.text}")
         if not self._outstanding:
             self._unasked(reply)
             return
@@ -226,10 +251,8 @@ class Pipeline:
             if cut_short:
                 self.lost(ConnectionLost("given up, for a content was refused before its end"))
         elif head.moves:
-            self._linger()
-        if self.end is End.LINGER and not (self._outstanding and self._outstanding[0].owed):
-            # Nothing more is written, so nothing more can be answered.
-            self.lost(ConnectionLost(f"the server closed the session: {reply.text}"))
+            self._linger(f"the server refused RSET: {reply.text}")
+        self._abort_if_heard_out()
 
     def cancel(self, transaction: Transaction, error: DeliveryError) -> None:
         """
@@ -257,9 +280,7 @@ class Pipeline:
         """
         self.end = End.ABORT
         if self._outstanding:
-            head = self._outstanding.popleft()
-            self._conclude(head, error)
-            head.untouched = False
+            self._conclude(self._outstanding.popleft(), error, moves=False)
         self.lost(ConnectionLost(f"the connection was given up: {error}"))
 
     def lost(self, error: DeliveryError) -> None:
@@ -271,7 +292,7 @@ class Pipeline:
         """
         self.end = End.ABORT
         self._writing = self._doomed = None
-        self._blocks = iter(())
+        self._block, self._blocks = b"", iter(())
         while self._outstanding:
             self._conclude(self._outstanding.popleft(), error)
         while self._queue:
@@ -298,7 +319,7 @@ class Pipeline:
             return b""
         transaction = self._queue.popleft()
         rset = self._needs_rset
-        transaction.begin(first=not self.begun, chunked=self.chunked, rset=rset)
+        transaction.begin(first=not self.begun, grouped=self.grouped, chunked=self.chunked, rset=rset)
         self.begun += 1
         self._needs_rset = True
         self._outstanding.append(transaction)
@@ -344,8 +365,7 @@ class Pipeline:
         if content.small:
             self._content_written(transaction)
             return command + content.for_bdat()
-        transaction.stage = Stage.CONTENT
-        self._blocks = content.bdat_blocks()
+        self._content_begun(transaction, content.bdat_blocks())
         return command
 
     def _must_wait(self, transaction: Transaction) -> bool:
@@ -367,8 +387,7 @@ class Pipeline:
         if content.small:
             self._content_written(transaction)
             return content.for_data()
-        transaction.stage = Stage.CONTENT
-        self._blocks = content.data_blocks()
+        self._content_begun(transaction, content.data_blocks())
         return self._send_block(transaction)
 
     def _lone_dot(self, transaction: Transaction) -> bytes:
@@ -382,9 +401,16 @@ class Pipeline:
         transaction.content_written()
         return b".\r\n"
 
+    def _content_begun(self, transaction: Transaction, blocks: Iterator[bytes]) -> None:
+        transaction.stage = Stage.CONTENT
+        self._blocks = blocks
+        self._block = next(blocks)
+
     def _send_block(self, transaction: Transaction) -> bytes:
-        block = next(self._blocks, b"")
-        if not block:
+        # One block ahead: with its last octet a content is whole, and not
+        # when the transport asks for more.
+        block, self._block = self._block, next(self._blocks, b"")
+        if not self._block:
             self._content_written(transaction)
         return block
 
@@ -392,10 +418,6 @@ class Pipeline:
         transaction.content_written()
         self._writing = None
         self._eager = True
-
-    def _written(self, transaction: Transaction) -> bytes:
-        self._writing = None
-        return b""
 
     # The corrections.
 
@@ -417,10 +439,16 @@ class Pipeline:
         if self._doomed is not None and self._outstanding[0] is self._doomed:
             self.lost(ConnectionLost("given up, for a mail was cancelled in its content"))
 
-    def _linger(self) -> None:
+    def _linger(self, why: str) -> None:
         """Write nothing more; the replies that still come count."""
         if self.end is End.OPEN:
             self.end = End.LINGER
+            self._farewell = why
+
+    def _abort_if_heard_out(self) -> None:
+        # Nothing more is written, so nothing more can be answered.
+        if self.end is End.LINGER and not (self._outstanding and self._outstanding[0].owed):
+            self.lost(ConnectionLost(self._farewell))
 
     def _unasked(self, reply: Reply) -> None:
         """A reply with nothing outstanding: QUIT's, or the end."""
@@ -437,10 +465,16 @@ class Pipeline:
         self.broken = "CHUNKING"
         self._nothing_behind = True
         error = ProtocolError(f"the server offers CHUNKING and does not know BDAT: {reply.text!r}")
-        head = self._outstanding.popleft()
-        head.untouched = True
-        self._settle_error(head, error)
+        self._settle_error(self._outstanding.popleft(), error, untouched=True)
         self.lost(error)
+
+    def _group_was_lost(self, head: Transaction) -> None:
+        """PIPELINING does not work here: this mail goes again, without."""
+        self.broken = "PIPELINING"
+        error = ProtocolError("the server offers PIPELINING and lost a command of a group")
+        self._linger(str(error))
+        self._settle_error(head, error, untouched=True)
+        self._abort_if_heard_out()
 
     # Outcomes.
 
@@ -451,32 +485,44 @@ class Pipeline:
             self._writing = None
         if head is self._last:
             self._needs_rset = not head.ended_well
+        self._may_be_refused_once_more = head.may_be_refused_once_more
         verdict = None if head.moves else head.verdict()
-        if verdict is not None:
+        if head.group_was_lost:
+            self._group_was_lost(head)
+        elif verdict is not None:
+            self.answered += 1
             self._settle(head, verdict)
         else:
-            head.untouched = True
-            self._settle_error(head, ConnectionLost("the server ended the session before this mail"))
+            error = ConnectionLost("the server ended the session before this mail")
+            self._settle_error(head, error, untouched=True)
         self._abort_if_doomed()
 
-    def _conclude(self, transaction: Transaction, error: DeliveryError) -> None:
+    def _conclude(self, transaction: Transaction, error: DeliveryError, *, moves: bool = True) -> None:
         """The outcome of a mail whose replies will not all come."""
         if not transaction.moves and (verdict := transaction.last_words()) is not None:
             self._settle(transaction, verdict)
             return
         in_doubt = self._may_be_done(transaction)
-        transaction.untouched = not in_doubt
-        self._settle_error(transaction, error, in_doubt=in_doubt)
+        self._settle_error(transaction, error, in_doubt=in_doubt, untouched=moves and not in_doubt)
 
     def _may_be_done(self, transaction: Transaction) -> bool:
         """Whether the server may have taken the mail, and not told us yet."""
         return transaction.stage is Stage.WHOLE and not self._nothing_behind
 
     def _settle_error(
-        self, transaction: Transaction, error: DeliveryError, *, in_doubt: bool = False
+        self,
+        transaction: Transaction,
+        error: DeliveryError,
+        *,
+        in_doubt: bool = False,
+        untouched: bool = False,
     ) -> None:
+        if transaction.outcome is not None:
+            # Cancelled; what comes of it now concerns nobody.
+            return
         if transaction.mail_is_written:
             error = error.concerning(transaction.statuses(in_doubt=in_doubt))
+        transaction.untouched = untouched
         self._settle(transaction, error)
 
     def _settle(self, transaction: Transaction, outcome: DeliveryResult | DeliveryError) -> None:
@@ -485,11 +531,10 @@ class Pipeline:
             self.finished.append(transaction)
 
 
+#: What is written of ``_writing``, which is past QUEUED and before WHOLE or CUT.
 _SEND: Final[dict[Stage, Callable[[Pipeline, Transaction], bytes]]] = {
     Stage.ENVELOPE: Pipeline._send_envelope,
     Stage.ADDRESSED: Pipeline._send_content_command,
     Stage.DATA: Pipeline._send_data,
     Stage.CONTENT: Pipeline._send_block,
-    Stage.WHOLE: Pipeline._written,
-    Stage.CUT: Pipeline._written,
 }

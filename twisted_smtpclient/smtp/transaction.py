@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..errors import DeliveryError, ExtensionUnsupported, MessageTooLarge, ProtocolError
 from .content import Content
@@ -116,6 +116,7 @@ class Transaction:
     :ivar untouched: whether it is certain that the server did nothing with
         this mail and has no verdict on it, so that it may go elsewhere.
     :ivar dismissed: whether the server turned out not to know BDAT.
+    :ivar owner: for whoever gave it: what it belongs to.
     :ivar on_settled: for whoever moves the octets: what is told the outcome.
     """
 
@@ -126,6 +127,7 @@ class Transaction:
         "_hung_up",
         "_rcpt_replies",
         "_rset_refused",
+        "_sequence_lost",
         "accepted",
         "awaited",
         "chunked",
@@ -134,11 +136,13 @@ class Transaction:
         "envelope",
         "first",
         "go_ahead",
+        "grouped",
         "lmtp",
         "mail",
         "on_settled",
         "outcome",
         "owed",
+        "owner",
         "rcpts_written",
         "stage",
         "untouched",
@@ -151,10 +155,12 @@ class Transaction:
         self.outcome: DeliveryResult | DeliveryError | None = None
         self.untouched = False
         self.dismissed = False
+        self.owner: Any = None
         self.on_settled: Callable[[Transaction], None] | None = None
         # The sender's position.
         self.stage = Stage.QUEUED
         self.first = False
+        self.grouped = False
         self.chunked = False
         self.mail = b""
         self.rcpts_written = 0
@@ -171,21 +177,24 @@ class Transaction:
         self._hung_up: tuple[Reply, str] | None = None
         self._rset_refused = False
         self._contradicted = False
+        self._sequence_lost = False
 
     def __repr__(self) -> str:
         return f"<Transaction {self.stage.name}, {self.owed} owed, next {self.awaited.name}>"
 
     # The sender's side.
 
-    def begin(self, *, first: bool, chunked: bool, rset: bool) -> None:
+    def begin(self, *, first: bool, grouped: bool, chunked: bool, rset: bool) -> None:
         """
         The first command is about to be written.
 
         :param first: whether no mail went before on this connection.
+        :param grouped: whether commands go in groups.
         :param chunked: whether the content goes by BDAT.
         :param rset: whether RSET stands before MAIL.
         """
         self.first = first
+        self.grouped = grouped
         self.chunked = chunked
         self.stage = Stage.ENVELOPE
         if rset:
@@ -248,6 +257,8 @@ class Transaction:
             self.owed -= 1
         elif self.stage is not Stage.CONTENT or reply.code < 400:
             raise ProtocolError(f"a reply before its command was complete: {reply.text!r}")
+        if reply.code == 503 and self.awaited is not Awaited.MAIL and not self.hopeless:
+            self._sequence_lost = True
         _RECEIVE[self.awaited](self, reply)
 
     def _rset_reply(self, reply: Reply) -> None:
@@ -271,7 +282,7 @@ class Transaction:
                 self.owed += self.accepted - 1
 
     def _data_reply(self, reply: Reply) -> None:
-        if reply.code == 354 and not self._rset_refused:
+        if reply.code == 354:
             self.go_ahead = True
             self.awaited = Awaited.LONE_DOT if self.hopeless else Awaited.END_OF_DATA
         elif reply.code >= 400:
@@ -292,7 +303,9 @@ class Transaction:
             # The verdict on all, before the end: the rest is not sent.
             self.stage = Stage.CUT
             self._decided = (reply, COMMANDS[self.awaited].name)
-        elif not self.lmtp:
+        elif not self.lmtp or reply.code == 421:
+            # Over LMTP a 421 stands for the recipients whose replies do not
+            # come any more; they keep their own where it does.
             self._decided = self._decided or (reply, COMMANDS[self.awaited].name)
 
     def _positive(self, reply: Reply) -> bool:
@@ -318,10 +331,36 @@ class Transaction:
     # What it comes to.
 
     @property
+    def may_be_refused_once_more(self) -> bool:
+        """
+        Whether a BDAT that is owed no reply may have one all the same.
+
+        Over LMTP none is owed where no recipient was accepted (RFC 2033
+        section 4.3), but servers say 503 to it: Dovecot after a refused MAIL,
+        others always.
+        """
+        return self.lmtp and self.chunked and not self.accepted and self.stage is Stage.WHOLE
+
+    @property
     def ended_well(self) -> bool:
         """Whether the transaction is known to have ended with 2xx to its content."""
         finals = self._final_replies
         return self.accepted > 0 and bool(finals) and all(reply.code < 300 for reply in finals)
+
+    @property
+    def group_was_lost(self) -> bool:
+        """
+        Whether the server lost a command of a group that it invites.
+
+        It took MAIL and says 503 (bad sequence of commands) to each RCPT, or
+        took a RCPT and says it to DATA or BDAT: it threw away what it had
+        read with the command before.  Behind a 421 that means nothing.
+        """
+        if not (self._sequence_lost and self.grouped) or self._rset_refused or self._hung_up is not None:
+            return False
+        if not self.accepted:
+            return all(reply.code == 503 for reply in self._rcpt_replies)
+        return self._decided is not None and self._decided[0].code == 503
 
     @property
     def moves(self) -> bool:

@@ -1,0 +1,186 @@
+"""
+Tests of TLS over real sockets on loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped]  # it has no types
+
+from tests.client.sessions import envelope
+from twisted_smtpclient import (
+    Content,
+    DeliveryAgent,
+    DeliveryResult,
+    ResponseTimeout,
+    Server,
+    Timeouts,
+    TLSFailed,
+    TLSMode,
+)
+from twisted_smtpclient.client.tls import ClientTLS
+from twisted_smtpclient.testing import Action, Fault, Sink, Stage, make_certificates
+
+GOOD = make_certificates()
+UNTRUSTED = make_certificates()
+EXPIRED = make_certificates(expired=True)
+WRONG_NAME = make_certificates(wrong_name=True)
+#: 2 MB, of which each line begins with a dot.
+LARGE = b".hello\r\n" * 262_144
+
+
+class Post:
+    """An agent and a sink on loopback."""
+
+    def __init__(self, agent: DeliveryAgent, sink: Sink) -> None:
+        self.agent = agent
+        self.sink = sink
+
+    async def deliver(self, message: bytes = b"x\r\n", **terms: Any) -> DeliveryResult:
+        server = Server(**{"host": "localhost", "port": self.sink.port, **terms})
+        return await self.agent.deliver(server, envelope(), Content(message))
+
+
+@asynccontextmanager
+async def loopback(
+    trusted: Any = GOOD, *, listen: str = "tcp:0:interface=127.0.0.1", **sink: Any
+) -> AsyncIterator[Post]:
+    """They leave no socket and no delayed call behind."""
+    from twisted.internet import reactor
+
+    calls: Any = reactor
+    before = set(calls.getDelayedCalls())
+    server = Sink(reactor, **sink)
+    await server.listen(listen)
+    agent = DeliveryAgent(reactor, trust_root=trusted.trust_root())
+    try:
+        yield Post(agent, server)
+    finally:
+        await agent.close()
+        await server.stop()
+    assert server.open_sessions == []
+    assert {call for call in calls.getDelayedCalls() if call.active()} <= before
+    assert server.violations == []
+
+
+def offering(certificates: Any, mode: TLSMode) -> dict[str, Any]:
+    """A sink's settings for STARTTLS, or for TLS from the first octet."""
+    kind = "implicit_tls" if mode is TLSMode.IMPLICIT else "starttls"
+    return {kind: certificates.server_context()}
+
+
+VERIFIED = pytest.mark.parametrize("mode", [TLSMode.DEPEND, TLSMode.IMPLICIT])
+
+
+@VERIFIED
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_verifies_lets_the_mail_through_octet_for_octet(mode: TLSMode) -> None:
+    async with loopback(**offering(GOOD, mode)) as post:
+        assert (await post.deliver(LARGE, tls=mode)).all_ok
+        assert post.sink.mails[0].content == LARGE
+        assert post.sink.mails[0].session.tls
+
+
+@VERIFIED
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_may_bear_an_ip_address(mode: TLSMode, host: str) -> None:
+    interface = host.replace(":", "\\:")
+    async with loopback(listen=f"tcp:0:interface={interface}", **offering(GOOD, mode)) as post:
+        assert (await post.deliver(host=host, tls=mode)).all_ok
+
+
+@VERIFIED
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_without_the_ip_address_is_refused(mode: TLSMode) -> None:
+    named = make_certificates("localhost")
+    async with loopback(named, **offering(named, mode)) as post:
+        with pytest.raises(TLSFailed, match=r"it is not for 127\.0\.0\.1$"):
+            await post.deliver(host="127.0.0.1", tls=mode)
+        assert (await post.deliver(host="127.0.0.1", tls=mode, tls_name="localhost")).all_ok
+
+
+@VERIFIED
+@pytest.mark.parametrize(
+    ("certificates", "trusted", "says"),
+    [
+        (UNTRUSTED, GOOD, "its authority is not trusted"),
+        (EXPIRED, EXPIRED, "it has expired"),
+        (WRONG_NAME, WRONG_NAME, "it is not for localhost"),
+    ],
+    ids=["untrusted", "expired", "wrong name"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_does_not_verify_says_why(
+    mode: TLSMode, certificates: Any, trusted: Any, says: str
+) -> None:
+    async with loopback(trusted, **offering(certificates, mode)) as post:
+        with pytest.raises(TLSFailed, match=f"^the server's certificate does not verify: {says}$"):
+            await post.deliver(tls=mode)
+        assert post.sink.mail_count == 0
+
+
+@pytest.mark.parametrize("certificates", [UNTRUSTED, EXPIRED, WRONG_NAME])
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_tried_needs_no_certificate_that_verifies(certificates: Any) -> None:
+    async with loopback(starttls=certificates.server_context()) as post:
+        assert (await post.deliver()).all_ok
+        assert post.sink.mails[0].session.tls
+
+
+@VERIFIED
+@pytest_twisted.ensureDeferred
+async def test_a_fingerprint_is_enough_and_another_is_refused(mode: TLSMode) -> None:
+    async with loopback(**offering(WRONG_NAME, mode)) as post:
+        assert (await post.deliver(tls=mode, tls_fingerprint=WRONG_NAME.fingerprint)).all_ok
+        with pytest.raises(TLSFailed, match=f"its fingerprint is {WRONG_NAME.fingerprint}"):
+            await post.deliver(tls=mode, tls_fingerprint=GOOD.fingerprint)
+
+
+@pytest.mark.parametrize("action", [Action.CLOSE, Action.RESET])
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_closes_in_the_handshake_is_tried_in_clear(action: Action) -> None:
+    fault = Fault(Stage.HANDSHAKE, action)
+    async with loopback(starttls=GOOD.server_context(), faults=[fault]) as post:
+        assert (await post.deliver(LARGE)).all_ok
+        assert not post.sink.mails[0].session.tls
+        assert post.sink.session_count == 2
+
+
+@VERIFIED
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_that_never_completes_ends_within_the_bound(mode: TLSMode) -> None:
+    fault = Fault(Stage.HANDSHAKE, Action.STALL)
+    async with loopback(faults=[fault], **offering(GOOD, mode)) as post:
+        with pytest.raises(ResponseTimeout, match=r"^the TLS handshake was not complete within 0\.05 s$"):
+            await post.deliver(tls=mode, timeouts=Timeouts.uniform(0.05))
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_works_over_a_unix_socket(tmp_path: Any) -> None:
+    path = tmp_path / "socket"
+    async with loopback(listen=f"unix:{path}", starttls=GOOD.server_context()) as post:
+        server = Server(host=f"unix:{path}", tls=TLSMode.DEPEND, tls_name="localhost")
+        assert (await post.agent.deliver(server, envelope(), Content(LARGE))).all_ok
+        assert post.sink.mails[0].session.tls
+
+
+def test_the_platforms_trust_roots_are_loaded_once() -> None:
+    tls = ClientTLS()
+    server = Server(host="localhost")
+    assert tls.terms(server)._context is tls.terms(server)._context
+
+
+def test_an_address_is_no_server_name_indication() -> None:
+    # RFC 6066 section 3 has no place for it.
+    class Context:
+        names: list[bytes] = []
+
+    named = ClientTLS(GOOD.trust_root()).terms(Server(host="localhost")).clientConnectionForTLS(Context())  # type: ignore[arg-type]  # kept, not used
+    address = ClientTLS(GOOD.trust_root()).terms(Server(host="::1")).clientConnectionForTLS(Context())  # type: ignore[arg-type]  # the same
+    assert named.get_servername() == b"localhost"
+    assert address.get_servername() is None

@@ -1,0 +1,322 @@
+"""
+Kept connections, by key; knows no SMTP.
+
+A job (a mail) goes
+
+1. to a connection with nothing under way, or else with fewer than
+   :data:`FEW`;
+2. else a new connection is opened, while fewer than the limit are open or
+   opening, and the job takes whichever is ready first;
+3. else to the connection with the fewest under way, to its capacity;
+4. else it waits: first come, first served among the jobs of its key.
+
+Jobs of different keys never wait for each other.  Each call decides in one
+synchronous step, by counts that are kept up to date as things happen, so the
+cost of a job does not grow with the number of connections.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from .connect import Reactor
+
+#: A connection with fewer under way takes a job at once; from here on a
+#: further connection is worth its handshake.
+FEW: Final = 3
+
+#: Seconds for which a key's limit stays lowered to what was open when a
+#: further connection was refused.
+LOWERED: Final = 60.0
+
+
+class Connection(Protocol):
+    """What the pool asks of a connection."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether it takes a further job."""
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs may be under way on it at a time."""
+
+    def finish(self) -> None:
+        """Take no further job, and close behind those under way."""
+
+    def when_gone(self) -> Deferred[None]:
+        """Fires when it is closed."""
+
+
+K = TypeVar("K", bound=Hashable)
+C = TypeVar("C", bound=Connection)
+J = TypeVar("J")
+
+
+class Pool(Generic[K, C, J]):
+    """
+    The connections and the waiting jobs of any number of keys.
+
+    :param reactor: for time.
+    :param open_connection: opens a connection; fires with it when it takes
+        jobs.
+    :param assign: gives a connection a job.  :meth:`done` is to be called
+        once when the job has left it.
+    :param refuse: tells a job that no connection could be had, and why.
+    :param limit: how many connections of a key may be open or opening.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        open_connection: Callable[[K], Deferred[C]],
+        assign: Callable[[C, J], None],
+        refuse: Callable[[J, Exception], None],
+        *,
+        limit: int = 10,
+    ) -> None:
+        self.reactor = reactor
+        self.open_connection = open_connection
+        self.assign = assign
+        self.refuse = refuse
+        self.limit = limit
+        self._lanes: dict[K, _Lane[K, C, J]] = {}
+
+    def __repr__(self) -> str:
+        lanes = self._lanes.values()
+        return (
+            f"<Pool {sum(lane.open for lane in lanes)} open, {sum(lane.busy for lane in lanes)} busy, "
+            f"{sum(lane.opening for lane in lanes)} opening, {sum(lane.waiting for lane in lanes)} waiting, "
+            f"{len(self._lanes)} keys>"
+        )
+
+    def states(self) -> Iterator[tuple[K, str]]:
+        """Each key, and what is open, busy and waiting there."""
+        for key, lane in self._lanes.items():
+            yield key, repr(lane)
+
+    def submit(self, key: K, job: J, *, first: bool = False) -> None:
+        """
+        Give a job to a connection, or let it wait for one.
+
+        :param first: whether it goes before those that wait, because it has
+            waited its turn before.
+        """
+        self._lane(key).submit(job, first=first)
+
+    def submit_alone(self, key: K, job: J) -> None:
+        """Give a job a connection of its own, which is closed behind it."""
+        self._lane(key).submit_alone(job)
+
+    def withdraw(self, key: K, job: J) -> bool:
+        """Take a job back that waits; False where it does not wait."""
+        lane = self._lanes.get(key)
+        return lane is not None and lane.withdraw(job)
+
+    def done(self, key: K, connection: C) -> None:
+        """A job has left its connection."""
+        lane = self._lanes.get(key)
+        if lane is not None:
+            lane.done(connection)
+
+    def finish(self) -> None:
+        """Have every connection close behind the jobs under way on it."""
+        for lane in list(self._lanes.values()):
+            lane.finish()
+
+    def _lane(self, key: K) -> _Lane[K, C, J]:
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(self, key)
+        return lane
+
+    def forget(self, key: K) -> None:
+        """A key has nothing open and nothing waiting."""
+        self._lanes.pop(key, None)
+
+
+class _Lane(Generic[K, C, J]):
+    """One key's connections and waiting jobs."""
+
+    def __init__(self, pool: Pool[K, C, J], key: K) -> None:
+        self._pool = pool
+        self._key = key
+        self._waiting: deque[J] = deque()
+        self._alone: deque[J] = deque()
+        #: connections with room, by the number of jobs under way on them
+        self._by_load: list[dict[C, None]] = [{}]
+        #: no shelf below has a connection on it
+        self._lowest = 0
+        self._loads: dict[C, int] = {}
+        self.open = 0
+        self.opening = 0
+        self._lowered: int | None = None
+        self._lowered_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{self.open} open, {self.busy} busy, {self.opening} opening, {self.waiting} waiting>"
+
+    @property
+    def busy(self) -> int:
+        """Connections with a job under way."""
+        return sum(1 for load in self._loads.values() if load)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait."""
+        return len(self._waiting) + len(self._alone)
+
+    # What happens.
+
+    def submit(self, job: J, *, first: bool) -> None:
+        if not self._waiting and (connection := self._choose()) is not None:
+            self._give(connection, job)
+            return
+        if first:
+            self._waiting.appendleft(job)
+        else:
+            self._waiting.append(job)
+        self._dispatch()
+
+    def submit_alone(self, job: J) -> None:
+        self._alone.append(job)
+        self._dispatch()
+
+    def withdraw(self, job: J) -> bool:
+        for queue in (self._waiting, self._alone):
+            if job in queue:
+                queue.remove(job)
+                self._forget_if_empty()
+                return True
+        return False
+
+    def done(self, connection: C) -> None:
+        if connection in self._loads:
+            self._move(connection, -1)
+        if self._waiting or self._alone:
+            self._dispatch()
+
+    def finish(self) -> None:
+        for connection in list(self._loads):
+            connection.finish()
+
+    # What follows.
+
+    def _dispatch(self) -> None:
+        while self._waiting and (connection := self._choose()) is not None:
+            self._give(connection, self._waiting.popleft())
+        while self._alone and self._may_open:
+            self._open(self._alone.popleft())
+        if self._alone:
+            self._make_room()
+        while self.opening < len(self._waiting) and self._may_open:
+            self._open(None)
+
+    def _choose(self) -> C | None:
+        """The connection for the next job; None where it is to wait."""
+        while self._lowest < len(self._by_load):
+            connections = self._by_load[self._lowest]
+            while connections:
+                connection = next(iter(connections))
+                if connection.accepts:
+                    return connection if self._lowest < FEW or not self._may_open else None
+                self._drop(connection)
+            self._lowest += 1
+        return None
+
+    def _give(self, connection: C, job: J) -> None:
+        self._move(connection, 1)
+        self._pool.assign(connection, job)
+
+    def _move(self, connection: C, change: int) -> None:
+        load = self._loads[connection]
+        self._shelve(connection, load)
+        self._loads[connection] = load = load + change
+        if load < connection.capacity:
+            while load >= len(self._by_load):
+                self._by_load.append({})
+            self._by_load[load][connection] = None
+            if load < self._lowest:
+                self._lowest = load
+
+    def _drop(self, connection: C) -> None:
+        """Give it nothing more."""
+        load = self._loads.pop(connection, None)
+        if load is not None:
+            self._shelve(connection, load)
+
+    def _shelve(self, connection: C, load: int) -> None:
+        # A full connection is on no shelf, so no look for room comes past it.
+        if load < len(self._by_load):
+            self._by_load[load].pop(connection, None)
+
+    @property
+    def _limit(self) -> int:
+        if self._lowered is not None:
+            if self._pool.reactor.seconds() < self._lowered_until:
+                return self._lowered
+            self._lowered = None
+        return self._pool.limit
+
+    @property
+    def _may_open(self) -> bool:
+        return self.open + self.opening < self._limit
+
+    def _make_room(self) -> None:
+        """Jobs want connections of their own: let as many others end."""
+        closing = self.open - len(self._loads)
+        for connection in sorted(self._loads, key=lambda connection: self._loads[connection]):
+            if closing >= len(self._alone):
+                return
+            self._drop(connection)
+            connection.finish()
+            closing += 1
+
+    def _open(self, job: J | None) -> None:
+        self.opening += 1
+        opening = self._pool.open_connection(self._key)
+        opening.addCallbacks(self._opened, self._failed, callbackArgs=(job,), errbackArgs=(job,))
+
+    def _opened(self, connection: C, job: J | None) -> None:
+        self.opening -= 1
+        self.open += 1
+        if job is None:
+            self._loads[connection] = 0
+            self._by_load[0][connection] = None
+            self._lowest = 0
+        else:
+            self._pool.assign(connection, job)
+            connection.finish()
+        connection.when_gone().addCallback(self._gone, connection)
+        self._dispatch()
+
+    def _gone(self, _: object, connection: C) -> None:
+        self.open -= 1
+        self._drop(connection)
+        self._dispatch()
+        self._forget_if_empty()
+
+    def _failed(self, failure: Failure, job: J | None) -> None:
+        self.opening -= 1
+        error: Any = failure.value
+        if job is not None:
+            self._pool.refuse(job, error)
+        elif self.open or self.opening:
+            # It is up, and wants no more of us: make do with what there is.
+            self._lowered = max(1, self.open + self.opening)
+            self._lowered_until = self._pool.reactor.seconds() + LOWERED
+        else:
+            refused, self._waiting = self._waiting, deque()
+            for waiting in refused:
+                self._pool.refuse(waiting, error)
+        self._dispatch()
+        self._forget_if_empty()
+
+    def _forget_if_empty(self) -> None:
+        if not (self.open or self.opening or self._waiting or self._alone):
+            self._pool.forget(self._key)

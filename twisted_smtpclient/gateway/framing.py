@@ -1,0 +1,85 @@
+"""
+A stream of octets as lines, of a bounded length, at a cost linear in theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["Line", "LineBuffer"]
+
+#: A line without its LF; None stands for one that was too long.
+Line = bytes | bytearray | None
+
+
+class LineBuffer:
+    """
+    Cuts octets at each LF.
+
+    At most ``max_line`` octets and the chunk at hand are held.  Each octet is
+    copied into a line once, or twice where its line came in many pieces (a
+    ``bytearray`` grows in place, with room to spare): never again for each
+    chunk that follows.
+
+    :param max_line: octets of a line, without CR and LF.
+    """
+
+    def __init__(self, max_line: int) -> None:
+        self._max_line = max_line
+        self._tail = bytearray()
+        #: Whether the line at hand was too long, and its rest is worth nothing.
+        self._discarding = False
+
+    @property
+    def pending(self) -> int:
+        """How many octets are held of a line that is not complete."""
+        return len(self._tail)
+
+    def feed(self, data: bytes) -> Sequence[Line]:
+        """
+        Take in ``data``.
+
+        :returns: the lines that are complete by now, and None for each that
+            is known by now to be too long; it is told once, and the rest of
+            such a line is dropped.
+        """
+        first, *pieces = data.split(b"\n")
+        lines: list[Line] = []
+        if self._discarding:
+            if not pieces:
+                return lines
+            self._discarding = False
+        elif not pieces:
+            return self._begun(first, lines)
+        else:
+            lines.append(self._ended(first))
+        tail = pieces.pop()
+        if len(data) > self._max_line:
+            lines += [self._checked(piece) for piece in pieces]
+        else:
+            lines += pieces
+        return self._begun(tail, lines)
+
+    def end(self) -> Line:
+        """The stream is over: what is left is a line; ``b""`` where nothing is."""
+        return self._ended(b"")
+
+    def _begun(self, piece: bytes, lines: list[Line]) -> list[Line]:
+        """More of a line whose end has not come."""
+        self._tail += piece
+        if self._checked(self._tail) is None:
+            self._tail = bytearray()
+            self._discarding = True
+            lines.append(None)
+        return lines
+
+    def _ended(self, piece: bytes) -> Line:
+        if not self._tail:
+            return self._checked(piece)
+        line, self._tail = self._tail, bytearray()
+        # What is over the bound by more than a CR is not worth a copy.
+        line += piece[: self._max_line + 2]
+        return self._checked(line)
+
+    def _checked(self, line: bytes | bytearray) -> Line:
+        return None if len(line) - line.endswith(b"\r") > self._max_line else line

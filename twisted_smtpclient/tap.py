@@ -1,0 +1,147 @@
+"""
+The daemon's command line: ``twistd smtpclient`` and ``twist smtpclient``.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import ClassVar, Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.python import usage
+
+from .client.agent import DeliveryAgent
+from .errors import InvalidRequest
+from .gateway.jsonlines import MAX_IN_FLIGHT, MAX_REQUEST
+from .service import DRAIN_TIMEOUT, Daemon
+from .smtp.policy import MAX_SECONDS, Server
+
+__all__ = ["Options", "makeService"]
+
+DEFAULT_ENDPOINT: Final = "tcp:7025:interface=127.0.0.1"
+
+_SIZE: Final = re.compile(r"(\d{1,15})\s*(|KiB|MiB|GiB)", re.ASCII | re.IGNORECASE)
+_UNITS: Final = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise ValueError(f"expected octets such as 1048576 or 64MiB, got {text!r}")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) == 0:
+        raise ValueError(f"expected an integer over 0, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise ValueError(f"expected seconds from 0 to {MAX_SECONDS}, got {text!r}")
+    return seconds
+
+
+def _helo(text: str) -> str:
+    try:
+        Server(host="localhost", helo=text)
+    except InvalidRequest as error:
+        raise ValueError(f"{error.expected}, got {text!r}") from None
+    return text
+
+
+def _trust_root(path: str) -> object:
+    try:
+        with open(path, "rb") as file:
+            certificates = load_pem_x509_certificates(file.read())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"expected a file of PEM certificates, got {path!r}: {error}") from None
+    return trustRootFromCertificates(
+        [Certificate.loadPEM(certificate.public_bytes(Encoding.PEM)) for certificate in certificates]
+    )
+
+
+class Options(usage.Options):
+    """What the daemon can be told."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Takes requests to deliver mail as lines of JSON, and answers each with "
+        "the server's verdict on every recipient."
+    )
+
+    optParameters: ClassVar = [
+        ["helo", None, None, "name for EHLO, HELO and LHLO (the host's full name)", _helo],
+        ["max-request", None, MAX_REQUEST, "longest request line in octets, or with KiB or MiB", _size],
+        ["max-in-flight", None, MAX_IN_FLIGHT, "requests under way for one client", _count],
+        ["ca-file", None, None, "PEM file of trust roots (the platform's)", _trust_root],
+        ["drain-timeout", None, DRAIN_TIMEOUT, "seconds for what is under way at SIGTERM", _seconds],
+    ]
+
+    def __init__(self) -> None:
+        usage.Options.__init__(self)
+        self.endpoints: list[IStreamServerEndpoint] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """
+        Where clients connect, as an endpoint string; may be given more than once.
+
+        [default: tcp:7025:interface=127.0.0.1]
+        """
+        self.endpoints.append(_endpoint(endpoint))
+
+    def postOptions(self) -> None:
+        if not self.endpoints:
+            self.opt_listen(DEFAULT_ENDPOINT)
+        if self["helo"] is None:
+            self["helo"] = full_host_name()
+
+
+def _endpoint(description: str) -> IStreamServerEndpoint:
+    # Imported here and in makeService only: by then twistd has installed the
+    # reactor that was asked for.
+    from twisted.internet import reactor
+
+    try:
+        endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+    except Exception as error:
+        # Each kind of endpoint has exceptions of its own for what it cannot use.
+        raise usage.UsageError(
+            f"--listen: expected an endpoint such as {DEFAULT_ENDPOINT}, got {description!r}: {error}"
+        ) from None
+    return endpoint
+
+
+def full_host_name() -> str | None:
+    """The host's name, where it has a dot and is fit for HELO; else None."""
+    name = socket.getfqdn()
+    try:
+        return _helo(name) if "." in name else None
+    except ValueError:
+        return None
+
+
+def makeService(options: Options) -> IService:
+    """The daemon that the options ask for, not yet started."""
+    from twisted.internet import reactor
+
+    agent = DeliveryAgent(reactor, helo=options["helo"], trust_root=options["ca-file"])
+    return Daemon(
+        reactor,
+        agent,
+        options.endpoints,
+        max_request=options["max-request"],
+        max_in_flight=options["max-in-flight"],
+        drain_timeout=options["drain-timeout"],
+    )
