@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.plugin import getPlugins
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from twisted_smtpclient import tap
+from twisted_smtpclient import DeliveryAgent, tap
 from twisted_smtpclient.service import Daemon
 
 
@@ -31,6 +32,17 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert options["max-in-flight"] == 1000
     assert options["drain-timeout"] == 25
     assert options["ca-file"] is None
+    assert options["connections-per-host"] == 10
+    assert options["pipelining-depth"] == 10
+    assert options["messages-per-connection"] == 1000
+    assert options["idle-timeout"] == 30
+
+
+def test_the_defaults_of_connections_are_the_agent_s_own() -> None:
+    own = signature(DeliveryAgent).parameters
+    options = parsed()
+    for name in ("connections-per-host", "pipelining-depth", "messages-per-connection", "idle-timeout"):
+        assert options[name] == own[name.replace("-", "_")].default
 
 
 def test_it_can_be_told_to_listen_in_more_than_one_place() -> None:
@@ -63,7 +75,17 @@ def test_sizes_are_octets_or_have_a_unit(text: str, octets: int) -> None:
         (["--max-request", "64MB"], "expected octets such as"),
         (["--max-in-flight", "0"], "expected an integer over 0"),
         (["--max-in-flight", "x"], "expected an integer over 0"),
-        (["--drain-timeout", "-1"], "expected seconds"),
+        (["--connections-per-host", "0"], "--connections-per-host: expected an integer over 0, got '0'"),
+        (["--connections-per-host", "-3"], "expected an integer over 0"),
+        (["--connections-per-host", "1.5"], "expected an integer over 0"),
+        (["--pipelining-depth", "0"], "--pipelining-depth: expected an integer over 0, got '0'"),
+        (["--pipelining-depth", "\u0661"], "expected an integer over 0"),
+        (["--messages-per-connection", "0"], "--messages-per-connection: expected an integer over 0"),
+        (["--messages-per-connection", "many"], "expected an integer over 0, got 'many'"),
+        (["--idle-timeout", "-1"], "--idle-timeout: expected seconds from 0 to 86400, got '-1'"),
+        (["--idle-timeout", "86401"], "expected seconds from 0 to 86400"),
+        (["--idle-timeout", "inf"], "expected seconds"),
+        (["--drain-timeout", "-1"], "--drain-timeout: expected seconds"),
         (["--drain-timeout", "nan"], "expected seconds"),
         (["--drain-timeout", "soon"], "expected seconds"),
         (["--ca-file", "/does/not/exist.pem"], "expected a file of PEM certificates, got"),
@@ -122,6 +144,24 @@ def test_the_options_reach_the_daemon() -> None:
     assert service.deliveries.deliverer is service.agent
     agent: Any = service.agent
     assert agent.helo == "mx.example.com"
+
+
+def test_the_options_of_connections_reach_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: given.update(options))
+    tap.makeService(
+        parsed(
+            "--listen=tcp:0:interface=127.0.0.1",
+            "--connections-per-host=3",
+            "--pipelining-depth=50",
+            "--messages-per-connection=1",
+            "--idle-timeout=0.5",
+        )
+    )
+    assert given["connections_per_host"] == 3
+    assert given["pipelining_depth"] == 50
+    assert given["messages_per_connection"] == 1
+    assert given["idle_timeout"] == 0.5
 
 
 def test_twistd_and_twist_find_the_plugin() -> None:

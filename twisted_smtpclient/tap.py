@@ -6,17 +6,16 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Callable
 from typing import ClassVar, Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_pem_x509_certificates
 from twisted.application.service import IService
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python import usage
 
 from .client.agent import DeliveryAgent
+from .client.tls import trust_root_of
 from .errors import InvalidRequest
 from .gateway.jsonlines import MAX_IN_FLIGHT, MAX_REQUEST
 from .service import DRAIN_TIMEOUT, Daemon
@@ -61,15 +60,16 @@ def _helo(text: str) -> str:
     return text
 
 
-def _trust_root(path: str) -> object:
-    try:
-        with open(path, "rb") as file:
-            certificates = load_pem_x509_certificates(file.read())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"expected a file of PEM certificates, got {path!r}: {error}") from None
-    return trustRootFromCertificates(
-        [Certificate.loadPEM(certificate.public_bytes(Encoding.PEM)) for certificate in certificates]
-    )
+def _option(name: str, default: object, told: str, read: Callable[[str], object]) -> list[object]:
+    """A row of optParameters, whose errors name the option as ``--listen``'s do."""
+
+    def named(text: str) -> object:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise usage.UsageError(f"--{name}: {error}") from None
+
+    return [name, None, default, told, named]
 
 
 class Options(usage.Options):
@@ -82,11 +82,15 @@ class Options(usage.Options):
     )
 
     optParameters: ClassVar = [
-        ["helo", None, None, "name for EHLO, HELO and LHLO (the host's full name)", _helo],
-        ["max-request", None, MAX_REQUEST, "longest request line in octets, or with KiB or MiB", _size],
-        ["max-in-flight", None, MAX_IN_FLIGHT, "requests under way for one client", _count],
-        ["ca-file", None, None, "PEM file of trust roots (the platform's)", _trust_root],
-        ["drain-timeout", None, DRAIN_TIMEOUT, "seconds for what is under way at SIGTERM", _seconds],
+        _option("helo", None, "name for EHLO, HELO and LHLO (the host's full name)", _helo),
+        _option("max-request", MAX_REQUEST, "longest request line in octets, or with KiB or MiB", _size),
+        _option("max-in-flight", MAX_IN_FLIGHT, "requests under way for one client", _count),
+        _option("connections-per-host", 10, "open connections to one server", _count),
+        _option("pipelining-depth", 10, "messages under way on one connection", _count),
+        _option("messages-per-connection", 1000, "a connection is closed after so many", _count),
+        _option("idle-timeout", 30.0, "seconds for which an unused connection is kept", _seconds),
+        _option("ca-file", None, "PEM file of trust roots (the platform's)", trust_root_of),
+        _option("drain-timeout", DRAIN_TIMEOUT, "seconds for what is under way at SIGTERM", _seconds),
     ]
 
     def __init__(self) -> None:
@@ -136,7 +140,15 @@ def makeService(options: Options) -> IService:
     """The daemon that the options ask for, not yet started."""
     from twisted.internet import reactor
 
-    agent = DeliveryAgent(reactor, helo=options["helo"], trust_root=options["ca-file"])
+    agent = DeliveryAgent(
+        reactor,
+        helo=options["helo"],
+        trust_root=options["ca-file"],
+        connections_per_host=options["connections-per-host"],
+        pipelining_depth=options["pipelining-depth"],
+        messages_per_connection=options["messages-per-connection"],
+        idle_timeout=options["idle-timeout"],
+    )
     return Daemon(
         reactor,
         agent,

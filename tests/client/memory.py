@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from twisted.internet import error
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import (
     ConnectionAborted,
     ConnectionDone,
     ConnectionLost,
-    ConnectionRefusedError,
     UserError,
 )
 from twisted.internet.interfaces import IPushProducer, ISSLTransport, ITCPTransport, ITLSTransport
@@ -117,10 +117,10 @@ class End:  # type: ignore[misc]  # the rest of the interfaces is nobody's busin
     def setTcpNoDelay(self, enabled: bool) -> None:
         self.no_delay = bool(enabled)
 
-    def getHost(self) -> Address:
+    def getHost(self) -> Any:
         return self._host
 
-    def getPeer(self) -> Address:
+    def getPeer(self) -> Any:
         return self._peer
 
     def getHandle(self) -> Any:
@@ -128,7 +128,7 @@ class End:  # type: ignore[misc]  # the rest of the interfaces is nobody's busin
 
     def startTLS(self, context: Any, normal: bool = True) -> None:
         self.tls_begun += 1
-        factory = TLSMemoryBIOFactory(context, self._client, None)
+        factory = TLSMemoryBIOFactory(context, self._client, None)  # type: ignore[arg-type]  # as Twisted's startTLS has it
         if self._producer is not None:
             self.unregister()
         self._tls = TLSMemoryBIOProtocol(factory, self.protocol, False)
@@ -207,10 +207,10 @@ class End:  # type: ignore[misc]  # the rest of the interfaces is nobody's busin
             self._guard(lambda: self.protocol.dataReceived(octets))
 
     def _refill(self) -> None:
-        if self.connected and not self.outgoing and self._producer is not None:
-            if not self._streaming or self._producer_paused:
-                self._producer_paused = False
-                self._guard(self._producer.resumeProducing)
+        wanted = self._producer is not None and (self._producer_paused or not self._streaming)
+        if self.connected and not self.outgoing and wanted:
+            self._producer_paused = False
+            self._guard(self._producer.resumeProducing)
 
     def _guard(self, call: Callable[[], object]) -> None:
         """A reactor logs what a protocol raises, and drops the connection."""
@@ -274,7 +274,7 @@ class Network(Clock):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types here
+        super().__init__()
         self.servers: dict[str, tuple[Any, float]] = {}
         self.ends: list[End] = []
         self.attempts: list[Connector] = []
@@ -293,7 +293,7 @@ class Network(Clock):
     def _connect(self, name: str, address: Address, factory: Any, bind: Any) -> Connector:
         connector = Connector(self, address, factory, bind)
         self.attempts.append(connector)
-        answer, seconds = self.servers.get(name, (ConnectionRefusedError(), 0.0))
+        answer, seconds = self.servers.get(name, (error.ConnectionRefusedError(), 0.0))
         if isinstance(answer, OSError):
             connector.state = "disconnected"
             raise answer

@@ -159,7 +159,7 @@ class Post:
 
     def close(self) -> None:
         """Close the agent, which leaves nothing behind."""
-        self.network.until(self.agent.close(), 10.0).value
+        assert self.network.until(self.agent.close(), 10.0).value is None
         self.network.elapse(OUTLASTS_A_SINK)
         self.network.assert_nothing_is_left()
 

@@ -9,7 +9,7 @@ import weakref
 from typing import Any
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # it has no types
+import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.client.memory import Network, Outcome
@@ -196,7 +196,7 @@ def test_an_agent_tells_what_it_is_doing() -> None:
     assert repr(here.agent).startswith("<DeliveryAgent 1 under way")
     here.close()
     assert repr(here.agent).startswith("<DeliveryAgent 0 under way")
-    assert outcome.error
+    assert isinstance(outcome.error, ShuttingDown)
 
 
 @pytest.mark.parametrize("helo", ["me\r\nNOOP", "me example", "-", "me\x00", "x" * 300])
@@ -227,7 +227,7 @@ class TrackedEnvelope(Envelope):
 @pytest.mark.parametrize("outcome", ["accepted", "refused", "error", "cancelled"])
 def test_nothing_keeps_a_mail_that_has_its_outcome(chunking: bool, size: int, outcome: str) -> None:
     faults = [Fault(Stage.MAIL, Action.STALL)] if outcome == "cancelled" else []
-    refuse = (lambda address: "550 no") if outcome == "refused" else {}
+    refuse: Any = (lambda address: "550 no") if outcome == "refused" else {}
     here = Post(chunking=chunking, faults=faults, refuse=refuse)
     content, mail = Tracked(b"x" * size), TrackedEnvelope("me@example.org", RECIPIENTS)
     gone: list[object] = []

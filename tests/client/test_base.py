@@ -15,6 +15,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from zope.interface.verify import verifyObject
 
+from tests.client.memory import Network
 from tests.client.sessions import HOST, Session, terms
 from twisted_smtpclient import ExtensionUnsupported, PipeliningESMTPClient, Server, TLSMode
 from twisted_smtpclient.client.base import KEPT, UNREACHED
@@ -44,7 +45,7 @@ def test_the_walk_over_the_base_sees_its_mixins_too() -> None:
 def test_no_method_of_the_base_can_be_entered(klass: str, name: str) -> None:
     if name.startswith("__"):
         # zope's declarations and object's own; the base's two traps are asked for below.
-        assert name in CONSTRUCTION or name.startswith("__provide") or name.startswith("__implement")
+        assert name in CONSTRUCTION or name.startswith(("__provide", "__implement"))
         return
     if name in KEPT:
         return
@@ -114,7 +115,7 @@ def test_the_log_that_keeps_passwords_is_off() -> None:
 def test_authenticators_are_registered_as_with_the_base() -> None:
     client = PipeliningESMTPClient(b"secret", reactor=object())
     ours = CramMD5ClientAuthenticator(b"me")
-    client.registerAuthenticator(ours)
+    client.registerAuthenticator(ours)  # type: ignore[no-untyped-call]  # the base's
     assert client.authenticators == [ours]
 
 
@@ -160,8 +161,6 @@ def test_terms_that_are_given_are_the_terms() -> None:
 
 
 def test_required_transport_security_refuses_a_server_without_starttls() -> None:
-    from tests.client.memory import Network
-
     client = PipeliningESMTPClient(None, None, b"me.example", reactor=Network())
     client.requireTransportSecurity = True
     session = Session(client=client)
@@ -177,8 +176,6 @@ def test_helo_follows_where_the_fallback_is_on() -> None:
 
 
 def test_helo_does_not_follow_where_the_fallback_is_off() -> None:
-    from tests.client.memory import Network
-
     client = PipeliningESMTPClient(server=terms(helo="me.example"), reactor=Network())
     client.heloFallback = False
     session = Session(client=client)
@@ -187,11 +184,9 @@ def test_helo_does_not_follow_where_the_fallback_is_off() -> None:
 
 
 def test_a_transport_without_tcps_options_will_do() -> None:
-    from tests.client.memory import Network
-
     transport = StringTransport()
     client = PipeliningESMTPClient(server=terms(helo="me.example"), reactor=Network())
-    client.makeConnection(transport)
+    client.makeConnection(transport)  # type: ignore[no-untyped-call]  # the base's
     client.dataReceived(b"220 hi\r\n")
     assert transport.value() == b"EHLO me.example\r\n"
     client.dataReceived(b"what?\r\n")

@@ -225,6 +225,37 @@ def test_a_mail_cancelled_when_it_was_whole_leaves_the_connection_alive() -> Non
     assert second_outcome.value.all_ok
 
 
+def test_who_is_told_of_one_mail_may_cancel_its_neighbor() -> None:
+    session = Session()
+    first, _ = session.deliver("first@example.net")
+    second, second_outcome = session.deliver("second@example.net")
+    told: list[int] = []
+
+    def cancel(result: DeliveryResult) -> DeliveryResult:
+        second.cancel()
+        told.append(second_outcome.came)
+        return result
+
+    first.addCallback(cancel)
+    session.open(b"PIPELINING", b"CHUNKING")
+    session.say(b"250 1", b"250 2", b"250 queued")
+    assert told == [1]
+    assert isinstance(second_outcome.error, Cancelled)
+    assert second_outcome.error.in_doubt
+    session.say(b"250 0", b"250 1", b"250 2", b"250 queued")
+    assert session.end.connected
+
+
+def test_a_neighbor_whose_verdict_is_there_already_gets_it_when_it_is_cancelled() -> None:
+    session = Session()
+    first, _ = session.deliver("first@example.net")
+    second, second_outcome = session.deliver("second@example.net")
+    first.addCallback(lambda result: second.cancel())
+    session.open(b"PIPELINING", b"CHUNKING")
+    session.say(b"250 1", b"250 2", b"250 queued", b"250 0", b"250 1", b"250 2", b"250 queued")
+    assert second_outcome.value.all_ok
+
+
 def test_cancelling_a_mail_that_is_done_changes_nothing() -> None:
     session = Session()
     result, outcome = session.deliver()

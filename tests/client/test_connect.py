@@ -4,27 +4,21 @@ Tests of connecting: look-up, addresses in turn, source addresses, UNIX sockets,
 
 from __future__ import annotations
 
-import builtins
 import errno
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # it has no types
+import pytest_twisted
+from twisted.internet import error as failures
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import (
-    ConnectBindError,
-    ConnectError,
-    ConnectionRefusedError,
-    NoRouteError,
-    TimeoutError,
-)
+from twisted.internet.error import ConnectBindError, ConnectError, NoRouteError
 from twisted.internet.protocol import Protocol
 
 from tests.client.memory import Connector as Attempt
 from tests.client.memory import Network, Outcome
-from tests.client.sessions import HOST, envelope
+from tests.client.sessions import envelope
 from twisted_smtpclient import (
     Cancelled,
     ConnectionFailed,
@@ -105,10 +99,7 @@ class Trial:
     @property
     def tried(self) -> list[tuple[str, float]]:
         """Each address, and when it was tried."""
-        return [
-            (getattr(each.address, "host", None) or each.address.name, each.began)  # type: ignore[union-attr]  # UNIXAddress has a name
-            for each in self.network.attempts
-        ]
+        return [(str(getattr(each.address, "host", "")), each.began) for each in self.network.attempts]
 
     def assert_nothing_is_under_way(self) -> None:
         assert self.network.getDelayedCalls() == []
@@ -133,7 +124,7 @@ def test_a_name_is_looked_up_and_its_address_connected_to() -> None:
 def test_an_address_is_not_looked_up(host: str) -> None:
     trial = Trial(host=host)
     trial.network.serve(trial, host.strip("[]"))
-    assert trial.run().value
+    assert trial.run().value is trial.built[0]
     assert trial.asked == []
 
 
@@ -141,7 +132,7 @@ def test_a_look_up_that_never_answers_ends_within_the_bound() -> None:
     trial = Trial(None, connection_timeout=3)
     outcome = trial.run()
     assert isinstance(outcome.error, ConnectionTimeout)
-    assert isinstance(outcome.error, builtins.TimeoutError)
+    assert isinstance(outcome.error, TimeoutError)
     assert str(outcome.error) == "Connection timed out: mx.example:25: not connected within 3 s"
     assert outcome.error.temporary
     assert outcome.seconds == 3
@@ -192,7 +183,7 @@ def test_a_resolver_that_gives_no_deferred_is_taken_at_its_word() -> None:
     trial.network.serve(trial, FOUR)
     resolver: Any = lambda host: [FOUR]  # noqa: E731 - as a user writes it
     connecting = Connector(trial.network, resolver).connect(trial.server, trial._build)
-    assert trial.network.until(connecting).value
+    assert trial.network.until(connecting).value is trial.built[0]
 
 
 @pytest.mark.parametrize("found", [["mx2.example"], [FOUR, "nonsense"], [None], 7])
@@ -225,9 +216,9 @@ def test_families_are_tried_in_turn_beginning_with_the_resolvers_first() -> None
 
 def test_a_refusal_does_not_wait_for_the_next_attempts_turn() -> None:
     trial = Trial([SIX, FOUR])
-    trial.network.serve(ConnectionRefusedError(), SIX, seconds=0.125)
+    trial.network.serve(failures.ConnectionRefusedError(), SIX, seconds=0.125)
     trial.network.serve(trial, FOUR)
-    assert trial.run().value
+    assert trial.run().value is trial.built[0]
     assert trial.tried == [(SIX, 0.0), (FOUR, 0.125)]
     trial.assert_nothing_is_under_way()
 
@@ -266,9 +257,17 @@ def test_one_that_connects_too_late_is_closed_and_never_spoken_to(monkeypatch: p
 @pytest.mark.parametrize(
     ("answers", "error", "says"),
     [
-        ([ConnectionRefusedError(), NoRouteError()], ConnectionRefused, "Connection refused: mx.example:25"),
-        ([NoRouteError(), ConnectionRefusedError()], ConnectionRefused, "Connection refused: mx.example:25"),
-        ([NoRouteError(), TimeoutError()], ConnectionTimeout, "Connection timed out: mx.example:25"),
+        (
+            [failures.ConnectionRefusedError(), NoRouteError()],
+            ConnectionRefused,
+            "Connection refused: mx.example:25",
+        ),
+        (
+            [NoRouteError(), failures.ConnectionRefusedError()],
+            ConnectionRefused,
+            "Connection refused: mx.example:25",
+        ),
+        ([NoRouteError(), failures.TimeoutError()], ConnectionTimeout, "Connection timed out: mx.example:25"),
         ([NoRouteError(), NoRouteError()], ConnectionFailed, "Cannot connect to mx.example:25: "),
         (
             [ConnectError(osError=errno.EPERM, string="not for you")] * 2,
@@ -312,7 +311,7 @@ def test_an_attempt_that_cannot_even_begin_is_a_failed_one() -> None:
     trial = Trial([SIX, FOUR])
     trial.network.serve(socket.gaierror(socket.EAI_NONAME, "no such zone"), SIX)
     trial.network.serve(trial, FOUR)
-    assert trial.run().value
+    assert trial.run().value is trial.built[0]
     trial.assert_nothing_is_under_way()
 
 
@@ -330,7 +329,7 @@ def test_a_second_attempt_that_cannot_even_begin_is_a_failed_one() -> None:
     trial = Trial([FOUR, SIX], connection_timeout=5)
     trial.network.serve(trial, FOUR, seconds=1)
     trial.network.serve(socket.gaierror(socket.EAI_NONAME, "no such zone"), SIX)
-    assert trial.run().value
+    assert trial.run().value is trial.built[0]
     trial.assert_nothing_is_under_way()
 
 

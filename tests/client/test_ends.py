@@ -8,15 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import pytest_twisted
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from tests.client.memory import Network, Outcome
-from tests.client.sessions import RECIPIENTS, Post, Session, Single, terms
+from tests.client.sessions import RECIPIENTS, Post, Session, Single, envelope, terms
 from twisted_smtpclient import (
     ConnectionLost,
+    Content,
+    DeliveryAgent,
     DeliveryError,
     DeliveryResult,
     ProtocolError,
     ResponseTimeout,
+    Server,
     Status,
     Timeouts,
     TLSMode,
@@ -24,20 +30,20 @@ from twisted_smtpclient import (
 from twisted_smtpclient.client.exchange import LINGER
 from twisted_smtpclient.client.watch import Watch
 from twisted_smtpclient.smtp.content import SMALL
-from twisted_smtpclient.testing import Action, Fault, Stage, make_certificates
+from twisted_smtpclient.testing import Action, Fault, Sink, Stage, make_certificates
 
 BOUND = 10
 CERTIFICATES = make_certificates("192.0.2.1")
 LARGE = b"x" * (4 * SMALL)
 
-CLOSES = {"closes": {"do": Action.CLOSE}, "resets": {"do": Action.RESET}}
-TAKES_TIME = {
+CLOSES: dict[str, dict[str, Any]] = {"closes": {"do": Action.CLOSE}, "resets": {"do": Action.RESET}}
+TAKES_TIME: dict[str, dict[str, Any]] = {
     "stalls": {"do": Action.STALL},
     "goes deaf": {"do": Action.DEAF},
     "trickles": {"do": Action.TRICKLE, "endless": True},
     "trickles its own reply": {"do": Action.TRICKLE, "reply": b"250 " + b"x" * 60 + b"\r\n"},
 }
-TALKS_NONSENSE = {
+TALKS_NONSENSE: dict[str, dict[str, Any]] = {
     "floods": {"do": Action.FLOOD},
     "says no code": {"do": Action.REPLY, "reply": b"hello there\r\n"},
     "says octets": {"do": Action.REPLY, "reply": b"\xff\xfe\x00\r\n"},
@@ -87,13 +93,13 @@ def test_a_server_that_misbehaves_is_one_named_error_within_the_bound(
     if at is Stage.CONTENT and fault["do"] in (Action.STALL, Action.TRICKLE):
         # It reads on, so that the content becomes whole.
         in_doubt = True
-    after = {"after_octets": 1} if at is Stage.CONTENT else {}
+    after = 1 if at is Stage.CONTENT else 0
     tls = at is Stage.STARTTLS
     here = Post(
         agent={"trust_root": CERTIFICATES.trust_root()},
         chunking=chunking,
         starttls=CERTIFICATES.server_context() if tls else None,
-        faults=[Fault(at, nth=None, **after, **fault)],
+        faults=[Fault(at, nth=None, after_octets=after, **fault)],
     )
     mode = TLSMode.DEPEND if tls else TLSMode.NO
     outcome = here.delivered(message=message, tls=mode, timeouts=Timeouts.uniform(BOUND), bound=BOUND + 1)
@@ -279,6 +285,25 @@ def test_an_idle_session_has_no_bound_of_its_own() -> None:
     assert session.script.heard == b"QUIT\r\n"
 
 
+@pytest.mark.parametrize("mails", [0, 1])
+def test_an_idle_session_ends_in_order_after_its_idle_time(mails: int) -> None:
+    session = Session(idle_timeout=5.0)
+    session.open(b"PIPELINING")
+    for _ in range(mails):
+        session.network.elapse(3)
+        session.deliver("a@example.net")
+        session.say(b"250 1", b"250 2", b"354 go")
+        session.say(b"250 queued")
+    session.script.heard  # noqa: B018 - it is taken out
+    session.network.elapse(4.5, 0.5)
+    assert session.script.heard == b""
+    session.network.elapse(0.5, 0.5)
+    assert session.script.heard == b"QUIT\r\n"
+    assert not session.client.accepts
+    session.say(b"221 bye")
+    assert session.over
+
+
 def test_the_last_reply_outranks_the_hang_up_behind_it() -> None:
     session = Session()
     _, outcome = session.deliver()
@@ -309,6 +334,121 @@ def test_an_acceptance_in_the_middle_of_the_content_is_a_protocol_error() -> Non
     assert isinstance(outcome.error, ProtocolError)
     assert not outcome.error.in_doubt
     single.end_in_time()
+
+
+# Whatever a server says.
+
+WORDS = st.one_of(
+    st.sampled_from(
+        [
+            b"220 hi\r\n",
+            b"250 ok\r\n",
+            b"250 x\r\n250 y\r\n",
+            b"250-x\r\n250 PIPELINING\r\n",
+            b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
+            b"354 go\r\n",
+            b"550 no\r\n",
+            b"450 later\r\n",
+            b"503 what\r\n",
+            b"502 what\r\n",
+            b"221 bye\r\n",
+            b"421 bye\r\n",
+            b"250-",
+            b"2",
+            b"\r\n",
+        ]
+    ),
+    st.binary(max_size=8),
+    st.sampled_from(["wait", "close", "reset", "deaf", "listen", "mail", "cancel", "finish"]),
+)
+
+
+GREETS = b"220 hi\r\n"
+OPENINGS: list[list[bytes | str]] = [
+    [],
+    [GREETS, b"250 x\r\n"],
+    [GREETS, b"250-x\r\n250 CHUNKING\r\n"],
+    [GREETS, b"250-x\r\n250 PIPELINING\r\n"],
+    [GREETS, b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n"],
+    [GREETS, b"250-x\r\n250-PIPELINING\r\n250 CHUNKING\r\n", "mail", b"250 1\r\n250 2\r\n"],
+    [GREETS, b"250-x\r\n250 PIPELINING\r\n", "mail", b"250 1\r\n250 2\r\n250 3\r\n354 go\r\n"],
+]
+
+
+@given(
+    st.sampled_from([b"x", LARGE]),
+    st.tuples(st.sampled_from(OPENINGS), st.lists(WORDS, max_size=25)).map(lambda parts: parts[0] + parts[1]),
+)
+@example(LARGE, [*OPENINGS[4], "deaf", "finish", "mail"])
+def test_whatever_a_server_says_each_mail_has_one_outcome_and_nothing_is_left(
+    message: bytes, words: list[bytes | str]
+) -> None:
+    session = Session(terms(timeouts=Timeouts.uniform(BOUND)))
+    mails = [session.deliver(message=message)]
+    accepted = 0
+    for word in words:
+        if isinstance(word, bytes):
+            session.send(word)
+        elif word == "wait":
+            session.network.elapse(4, 2)
+        elif word in ("close", "reset"):
+            (session.end.other.lose if word == "close" else session.end.other.abort)()
+            session.network.settle()
+        elif word in ("deaf", "listen"):
+            session.end.other.reading = word == "listen"
+            session.network.settle()
+        elif word == "mail":
+            mails.append(session.deliver(message=message))
+        elif word == "cancel":
+            mails[len(mails) // 2][0].cancel()
+        else:
+            session.client.finish()
+    session.client.finish()
+    # Each mail may use up each of its replies' time, and QUIT its own.
+    session.network.elapse(BOUND * 10 * (len(mails) + 1), BOUND)
+    session.end.other.reading = True
+    session.network.settle()
+    assert session.over
+    for _, outcome in mails:
+        assert outcome.came == 1
+        if outcome and any(entry.status is Status.OK for entry in outcome.value.recipients):
+            accepted += 1
+    # What was accepted was written whole: a command that begins it, and its end.
+    written = bytes(session.end.sent)
+    assert accepted <= written.count(b" LAST\r\n") + written.count(b"\r\n.\r\n")
+
+
+# Over real sockets.
+
+
+@pytest.mark.parametrize("action", [Action.CLOSE, Action.RESET])
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        (Stage.GREETING, b"x"),
+        (Stage.EHLO, b"x"),
+        (Stage.MAIL, b"x"),
+        (Stage.CONTENT, LARGE * 4),
+        (Stage.BDAT, b"x"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_hangs_up_is_a_lost_connection_in_the_kernels_way(
+    stage: Stage, message: bytes, action: Action
+) -> None:
+    from twisted.internet import reactor
+
+    after = 1 if stage is Stage.CONTENT else 0
+    sink = Sink(reactor, faults=[Fault(stage, action, nth=None, after_octets=after)])
+    await sink.listen()
+    agent = DeliveryAgent(reactor)
+    server = Server(host="127.0.0.1", port=sink.port, tls=TLSMode.NO)
+    with pytest.raises(ConnectionLost):
+        await agent.deliver(server, envelope(), Content(message))
+    sink.faults.clear()
+    assert (await agent.deliver(server, envelope(), Content(message))).all_ok
+    await agent.close()
+    await sink.stop()
 
 
 # The watch.

@@ -9,12 +9,12 @@ import tracemalloc
 from typing import Any
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # it has no types
+import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from tests.client.memory import Outcome
-from tests.client.sessions import HOST, MESSAGE, Session, Single, envelope, terms
+from tests.client.sessions import MESSAGE, Session, Single, envelope, terms
 from twisted_smtpclient import (
     ConnectionLost,
     Content,
@@ -457,11 +457,9 @@ def test_a_transaction_that_nobody_waits_for_is_sent_all_the_same() -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        "smtp.pipeline.Pipeline.receive",
+        "client.exchange.Exchange.take",
         "smtp.pipeline.Pipeline.output",
         "smtp.pipeline.Pipeline.submit",
-        "smtp.transaction.Transaction.receive",
-        "smtp.transaction.Transaction.mail_written",
         "client.exchange.Exchange._keep_time",
     ],
 )

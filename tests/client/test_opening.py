@@ -10,8 +10,8 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from tests.client.memory import Network, Outcome
 from tests.client.sessions import HOST, Session, envelope, terms
 from twisted_smtpclient import (
-    Content,
     ConnectionLost,
+    Content,
     ExtensionUnsupported,
     InvalidRequest,
     Mode,
@@ -405,7 +405,7 @@ def test_when_ready_errbacks_also_for_who_asks_late() -> None:
 def test_when_gone_fires_also_for_who_asks_late() -> None:
     session = Session()
     session.hang_up()
-    assert session.ready.error
+    assert isinstance(session.ready.error, ConnectionLost)
     assert Outcome(session.client.when_gone()).value is None
 
 

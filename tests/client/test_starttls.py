@@ -517,7 +517,7 @@ def test_a_transport_that_cannot_start_tls_is_a_failure_of_tls() -> None:
     client = PipeliningESMTPClient(server=server, reactor=Network())
     ready = Outcome(client.when_ready())
     transport = StringTransport()
-    client.makeConnection(transport)
+    client.makeConnection(transport)  # type: ignore[no-untyped-call]  # the base's
     client.dataReceived(b"220 hi\r\n")
     client.dataReceived(b"250-x\r\n250 STARTTLS\r\n")
     client.dataReceived(b"220 go\r\n")
@@ -635,3 +635,17 @@ def test_a_server_that_talks_on_after_quit_over_tls_is_left_after_quits_bound() 
     here.network.elapse(5.5)
     assert closed.value is None
     assert not here.network.ends[0].connected
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (Action.STALL, "no reply to EHLO within 10 s"),
+        (Action.CLOSE, "connection lost, no reply to EHLO"),
+    ],
+)
+def test_what_fails_behind_the_handshake_is_not_laid_at_its_door(action: Action, says: str) -> None:
+    here = post(faults=[Fault(Stage.EHLO, action, nth=2)])
+    outcome = here.delivered(tls=TLSMode.DEPEND, timeouts=Timeouts.uniform(10), bound=10)
+    assert str(outcome.error).startswith(says)
+    here.close()

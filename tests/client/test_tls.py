@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import pytest_twisted  # type: ignore[import-untyped]  # it has no types
+import pytest_twisted
 
 from tests.client.sessions import envelope
 from twisted_smtpclient import (
@@ -177,10 +177,15 @@ def test_the_platforms_trust_roots_are_loaded_once() -> None:
 
 def test_an_address_is_no_server_name_indication() -> None:
     # RFC 6066 section 3 has no place for it.
-    class Context:
-        names: list[bytes] = []
+    nobody: Any = object()
+    tls = ClientTLS(GOOD.trust_root())
+    assert tls.terms(Server(host="localhost")).clientConnectionForTLS(nobody).get_servername() == b"localhost"
+    assert tls.terms(Server(host="::1")).clientConnectionForTLS(nobody).get_servername() is None
 
-    named = ClientTLS(GOOD.trust_root()).terms(Server(host="localhost")).clientConnectionForTLS(Context())  # type: ignore[arg-type]  # kept, not used
-    address = ClientTLS(GOOD.trust_root()).terms(Server(host="::1")).clientConnectionForTLS(Context())  # type: ignore[arg-type]  # the same
-    assert named.get_servername() == b"localhost"
-    assert address.get_servername() is None
+
+@pytest_twisted.ensureDeferred
+async def test_tls_that_is_tried_needs_no_name_on_a_unix_socket(tmp_path: Any) -> None:
+    path = tmp_path / "socket"
+    async with loopback(listen=f"unix:{path}", starttls=GOOD.server_context()) as post:
+        assert (await post.agent.deliver(Server(host=f"unix:{path}"), envelope(), Content(LARGE))).all_ok
+        assert post.sink.mails[0].session.tls

@@ -65,10 +65,11 @@ def unknown(recipient: str, *, in_doubt: bool) -> RecipientStatus:
 class Delivery:
     """One call of deliver(), for the test to end."""
 
-    def __init__(self, server: Server, envelope: Envelope, content: Content) -> None:
+    def __init__(self, server: Server, envelope: Envelope, content: Content, reuse: bool = True) -> None:
         self.server = server
         self.envelope = envelope
         self.content = content
+        self.reuse = reuse
         #: What cancelling it tells of the recipients.
         self.on_cancel: tuple[RecipientStatus, ...] = ()
         self.deferred: Deferred[DeliveryResult] = Deferred(self._cancel)
@@ -97,11 +98,13 @@ class FakeAgent:
         #: Whether each delivery has succeeded when deliver() returns.
         self.at_once = False
 
-    def deliver(self, server: Server, envelope: Envelope, content: Content) -> Deferred[DeliveryResult]:
+    def deliver(
+        self, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+    ) -> Deferred[DeliveryResult]:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
-        delivery = Delivery(server, envelope, content)
+        delivery = Delivery(server, envelope, content, reuse)
         self.deliveries.append(delivery)
         if self.at_once:
             delivery.succeed()

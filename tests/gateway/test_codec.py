@@ -137,6 +137,31 @@ def test_an_id_is_kept_exactly(id_: object) -> None:
     assert rejection.id == id_
 
 
+def test_whether_a_connection_may_be_shared_is_true_unless_told() -> None:
+    assert accepted(line()).reuse is True
+    assert accepted(line(reuse=True)).reuse is True
+    assert accepted(line(reuse=False)).reuse is False
+
+
+def test_nor_is_it_lost_in_an_uncommon_request() -> None:
+    uncommon = {"requiretls": False, "recipients": [{"address": "a@b.de"}]}
+    assert accepted(line(**uncommon)).reuse is True
+    assert accepted(line(reuse=False, **uncommon)).reuse is False
+
+
+def test_the_message_may_stand_anywhere_and_be_empty() -> None:
+    for message in ("", BASE64):
+        for separators in ((",", ":"), (", ", ": "), (" , ", "  :  ")):
+            for names in (["message", "host", "recipients"], ["host", "recipients", "message"]):
+                given = fields(message=message)
+                octets = json.dumps({name: given[name] for name in names}, separators=separators).encode()
+                assert accepted(octets).content.message == base64.b64decode(message)
+                twice = octets[:-1] + b',"host":"mx.example"}'
+                assert str(refused(twice).error) == "host: is given twice"
+                twice = b'{"host":"mx.example",' + octets[1:]
+                assert str(refused(twice).error) == "host: is given twice"
+
+
 def test_escapes_in_strings_are_understood() -> None:
     octets = line(recipients=['"a\\"b\\\\c"@b.de']).replace(b"/", b"\\/").replace(b"foo", b"\\u0066oo")
     request = accepted(octets)
@@ -433,10 +458,9 @@ def test_a_recipient_s_field_that_is_not_built_yet_says_so(field: str, value: ob
 def test_what_asks_for_what_is_done_anyway_is_accepted() -> None:
     plain = {field: value for field, values in schema.NOT_BUILT.items() for value in values}
     assert set(plain) == {
-        "requiretls", "eightbitmime", "binary", "mail_parameters", "reuse", "trace", "transcript", "probe",
+        "requiretls", "eightbitmime", "binary", "mail_parameters", "trace", "transcript", "probe",
     }  # fmt: skip
     assert accepted(line(**plain))
-    assert accepted(line(reuse=True))
     assert accepted(line(recipients=[{"address": "a@b.de", "parameters": {}}]))
 
 
@@ -452,6 +476,7 @@ def test_what_asks_for_what_is_done_anyway_is_accepted() -> None:
         (b',"p\\u006frt":25,"port":26', "port"),
         (b',"helo":"a.example","helo":"a.example"', "helo"),
         (b',"requiretls":true,"requiretls":false', "requiretls"),
+        (b',"reuse":true,"reuse":true', "reuse"),
         (b',"mail_parameters":{"A":"1"},"mail_parameters":{}', "mail_parameters"),
     ],
 )

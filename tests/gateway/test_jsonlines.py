@@ -264,6 +264,7 @@ def test_a_client_that_goes_away_before_its_turn_ends_leaves_no_call_behind() ->
     client.send(line(id=1))
     client.daemon.agent.deliveries[0].succeed()
     client.go_away()
+    client.daemon.deliveries.journal.flush()
     assert not client.daemon.clock.getDelayedCalls()
 
 

@@ -203,8 +203,11 @@ class Server:
         if self._lmtp:
             codes = []
             for recipient in recipients:
-                if self.dead:
-                    return
+                if 421 in codes:
+                    # It is said of the content, and the rest with it.
+                    if not self.dead:
+                        self._put(421, verb, self._mail, recipient)
+                    continue
                 codes.append(self._say(verb, self._mail, recipient))
                 if codes[-1] < 300:
                     self.accepted.append(recipient)

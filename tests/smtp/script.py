@@ -72,8 +72,7 @@ class Script:
 
     def say(self, *codes: int) -> None:
         """The server's replies, all of them in one read."""
-        for code in codes:
-            self.pipeline.receive(reply(code))
+        self.pipeline.take([reply(code) for code in codes])
 
     def exchange(self, *codes: int) -> list[bytes]:
         """Each reply in a read of its own; the flights behind each, none left out."""

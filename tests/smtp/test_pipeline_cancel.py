@@ -180,6 +180,18 @@ def test_behind_421_a_cancelled_mail_is_not_in_doubt() -> None:
     assert not mail.untouched
 
 
+def test_over_lmtp_421_for_one_recipient_leaves_the_others_in_doubt_when_cancelled() -> None:
+    # A server that passes on what it is told says 421 for one and goes on.
+    script = Script(lmtp=True)
+    mail = script.mail("a@x", "b@x")
+    script.flight()
+    script.say(250, 250, 250, 421)
+    script.pipeline.cancel(mail, cancelled())
+    assert [(entry.code, entry.in_doubt) for entry in known(mail)] == [(421, False), (None, True)]
+    script.say(250)
+    assert script.pipeline.finished == [mail]
+
+
 def test_a_whole_mail_behind_one_given_up_cannot_be() -> None:
     # Only the last mail begun can have a part of its content written.
     script = Script("PIPELINING")

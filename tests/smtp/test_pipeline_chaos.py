@@ -49,7 +49,12 @@ class Chaos(RuleBasedStateMachine):
         def decide(verb: str, mail: int, recipient: str | None) -> int:
             if chance.random() >= refused:
                 return yes(verb, mail, recipient)
-            return chance.choice(REFUSALS)
+            code = chance.choice(REFUSALS)
+            if verb == "BDAT" and code == 500 and not self.server.accepted:
+                # That is a server that does not know BDAT, and no such one
+                # takes the mails behind it.
+                return 550
+            return code
 
         self.script = Script(offers, lmtp=lmtp, depth=depth)
         self.pipeline = self.script.pipeline
@@ -77,10 +82,10 @@ class Chaos(RuleBasedStateMachine):
             self.server.feed(self.pipeline.output())
 
     @precondition(lambda self: self.server.says)
-    @rule(count=st.integers(1, 12))
+    @rule(count=st.integers(1, 30))
     def hear(self, count: int) -> None:
-        for _ in range(min(count, len(self.server.says))):
-            self.pipeline.receive(self.server.says.popleft().reply)
+        says = self.server.says
+        self.pipeline.take([says.popleft().reply for _ in range(min(count, len(says)))])
 
     @precondition(lambda self: self.server.in_content)
     @rule()
@@ -185,8 +190,8 @@ class Chaos(RuleBasedStateMachine):
             # The server keeps to the protocol; what it may break is an
             # extension, and that costs nobody a mail.
             assert mail.untouched
-            assert self.pipeline.broken in ("CHUNKING", "PIPELINING")
+            assert self.pipeline.broken == "PIPELINING"
 
 
 TestChaos = Chaos.TestCase
-TestChaos.settings = settings(max_examples=3000, stateful_step_count=40)
+TestChaos.settings = settings(max_examples=300, stateful_step_count=40)

@@ -223,6 +223,42 @@ def test_a_server_that_does_not_know_bdat_is_believed_nothing_more(
     assert script.flight() == b""
 
 
+@pytest.mark.parametrize("code", [500, 502])
+def test_a_server_that_took_a_bdat_knows_it_and_means_the_mail(code: int) -> None:
+    script = Script()
+    mails = [script.mail() for _ in range(3)]
+    script.flight()
+    script.say(250, 250, 250)
+    script.say(250, 250, 250, code)
+    assert verdicts(mails[1]) == [(code, "BDAT")]
+    script.say(250, 250, 250, 250)
+    assert verdicts(mails[2]) == [(250, "BDAT")]
+    assert script.pipeline.broken is None
+
+
+def test_over_lmtp_500_behind_another_recipients_reply_is_a_verdict() -> None:
+    # Moved, the mail would come to the first recipient twice.
+    script = Script(lmtp=True)
+    mail = script.mail("a@x", "b@x")
+    script.flight()
+    script.say(250, 250, 250, 250, 500)
+    assert verdicts(mail) == [(250, "BDAT"), (500, "BDAT")]
+    assert script.pipeline.broken is None
+
+
+def test_over_lmtp_500_to_the_first_of_many_leaves_the_others_in_doubt() -> None:
+    # What comes next may be their replies, or those to lines of the content.
+    script = Script(lmtp=True)
+    mail = script.mail("a@x", "b@x")
+    script.flight()
+    script.say(250, 250, 250, 500, 250)
+    assert isinstance(error(mail), ProtocolError)
+    assert [(entry.code, entry.in_doubt) for entry in known(mail)] == [(500, False), (None, True)]
+    assert not mail.untouched
+    assert script.pipeline.end is End.ABORT
+    assert script.pipeline.broken == "CHUNKING"
+
+
 def test_a_cancelled_mail_whose_bdat_is_not_known_stays_cancelled() -> None:
     script = Script()
     mail = script.mail()
@@ -485,6 +521,7 @@ def test_a_server_that_lost_the_recipients_of_a_large_mail_is_given_up_at_once()
         ((250, 503, 250, 550), [(503, "RCPT"), (550, "BDAT")]),
         ((250, 421, 503, 503), [(421, "RCPT"), (503, "RCPT")]),
         ((250, 503, 421, 503), [(503, "RCPT"), (421, "RCPT")]),
+        ((250, 250, 421, 503), [(503, "BDAT"), (421, "RCPT")]),
     ],
 )
 def test_503_is_a_verdict_where_no_command_was_lost(

@@ -107,6 +107,27 @@ def check_what_421_means(mail: Transaction, blow: Said, answered: list[Said], *,
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
+def test_replies_in_one_read_come_to_the_same_as_one_by_one(way: Way) -> None:
+    for position in range(replies_of(way)):
+        ends = []
+        for at_once in (False, True):
+            session = Session(way, FourTwoOneAt(position), goes_on=True)
+            while session.server.says and session.open:
+                replies = [said.reply for said in session.server.says]
+                session.server.says.clear()
+                if at_once:
+                    session.script.pipeline.take(replies)
+                else:
+                    for each in replies:
+                        session.script.pipeline.receive(each)
+                session.turn()
+            mails = session.script.mails
+            known_of = [mail.outcome and (str(mail.outcome), known(mail), mail.untouched) for mail in mails]
+            ends.append((session.script.pipeline.end, known_of))
+        assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_reply_that_does_not_come_in_time_costs_the_mail_that_waits_for_it(way: Way) -> None:
     for position in range(replies_of(way)):
         session = Session(way)

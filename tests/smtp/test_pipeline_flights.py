@@ -8,7 +8,7 @@ import pytest
 
 from tests.smtp.script import LARGE, TEXT, Script, verdicts
 from twisted_smtpclient.errors import ExtensionUnsupported, MessageTooLarge
-from twisted_smtpclient.smtp.content import Content
+from twisted_smtpclient.smtp.content import BLOCK, Content
 from twisted_smtpclient.smtp.envelope import Envelope
 from twisted_smtpclient.smtp.pipeline import WRITE, End
 from twisted_smtpclient.smtp.transaction import Transaction
@@ -194,7 +194,7 @@ def test_a_large_content_goes_in_blocks_that_the_transport_may_refuse() -> None:
     blocks = script.writes()
     assert len(blocks) > 4
     # At most a block of 128 KiB, each of its dots doubled, above the bound.
-    assert max(map(len, blocks)) <= WRITE + 2 * 131072
+    assert max(map(len, blocks)) <= WRITE + 2 * BLOCK
     assert b"".join(blocks) == b"..\r\n" * 200000 + b".\r\n"
 
 
@@ -221,10 +221,11 @@ def test_a_content_is_whole_with_its_last_octet_whether_or_not_more_is_asked_for
     # A transport that is full asks for nothing more, and the server may
     # answer what it was given all the same.
     script = Script(offers)
-    mail = script.mail(content=LARGE)
+    content = b"x" * (3 * BLOCK - 2) + b"\r\n"
+    mail = script.mail(content=content)
     script.flight()
     script.say(250, 250, *codes)
-    left = len(LARGE) + (len(".\r\n") if codes else len(f"BDAT {len(LARGE)} LAST\r\n"))
+    left = len(content) + (len(".\r\n") if codes else len(f"BDAT {len(content)} LAST\r\n"))
     while left:
         left -= len(script.pipeline.output())
     script.say(250)

@@ -26,13 +26,13 @@ from typing import Any
 from msgspec import UNSET
 
 from ..client.agent import DeliveryAgent
+from ..client.tls import trust_root_of
 from ..errors import DeliveryError
 from ..gateway.reply import encode_error, encode_result, wire_name
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
 from ..smtp.result import DeliveryResult, RecipientStatus
-from ..tap import _trust_root
 from . import exit as status
 
 #: Options that are fields of Server, with the enum of those that have one.
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         server = server_of(arguments)
         envelope = Envelope(arguments.sender, arguments.recipients)
-        trust_root = None if arguments.ca_file is None else _trust_root(arguments.ca_file)
+        trust_root = None if arguments.ca_file is None else trust_root_of(arguments.ca_file)
     except ValueError as error:
         arguments.error(str(error))
     try:

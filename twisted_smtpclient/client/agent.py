@@ -10,10 +10,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
-from ..errors import ConnectionLost, DeliveryError, ExtensionUnsupported, ShuttingDown
+from ..errors import DeliveryError, ExtensionUnsupported, ShuttingDown
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope, Recipient
-from ..smtp.policy import Mode, Protocol, Server, TLSMode
+from ..smtp.policy import Mode, Protocol, Server, TLSMode, helo_name
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
 from .connect import Connector, Reactor, Resolver
@@ -45,6 +45,7 @@ class DeliveryAgent:
         server offers PIPELINING.
     :param messages_per_connection: a connection is closed after so many.
     :param idle_timeout: seconds for which an unused connection is kept.
+    :raises InvalidRequest: ``helo`` is no domain name or address literal.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class DeliveryAgent:
         idle_timeout: float = 30.0,
     ) -> None:
         self._reactor = reactor
-        self.helo = helo
+        self.helo = helo if helo is None else helo_name(helo)
         self._tls = ClientTLS(trust_root)
         self._connector = Connector(reactor, resolver)
         self._quirks = Quirks(reactor)
@@ -115,22 +116,25 @@ class DeliveryAgent:
         :returns: fires when every connection has ended.
         """
         self._closed = True
-        for delivery in list(self._deliveries):
-            self.cancel(delivery, ShuttingDown("the agent was closed"))
-        for connecting in list(self._connecting):
-            connecting.cancel()
+        error = ShuttingDown("the agent was closed")
         gone = [session.when_gone() for session in self._sessions]
         for session in list(self._sessions):
             if session.idle:
                 session.finish()
             else:
-                session.abort(ConnectionLost("the agent was closed"))
+                session.abort(error)
+        for delivery in list(self._deliveries):
+            self.cancel(delivery, error)
+        for connecting in list(self._connecting):
+            connecting.cancel()
         return DeferredList(gone).addCallback(lambda _: None)
 
     # Sessions.
 
     def _open(self, server: Server) -> Deferred[PipeliningESMTPClient]:
         """A session that is ready for mails."""
+        if self._closed:
+            return fail(ShuttingDown("the agent was closed"))
         for keyword, field in _OPTIONAL.items():
             if getattr(server, field) is Mode.DEPEND and self._quirks.breaks(server, keyword):
                 return fail(
@@ -178,19 +182,18 @@ class DeliveryAgent:
 
     def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""
-        limit = session.recipient_limit(share.envelope)
-        if limit is not None:
-            self._pool.submit(share.delivery.server, share.split(limit), first=True)
-        server = share.delivery.server
-        transaction = Transaction(
-            share.envelope, share.delivery.content, lmtp=server.protocol is Protocol.LMTP
-        )
+        delivery = share.delivery
+        server, envelope, limits = delivery.server, share.envelope, session.limits
+        if limits.in_transaction and (limit := limits.recipients_of(envelope)) is not None:
+            self._pool.submit(server, share.split(limit), first=True)
+            envelope = share.envelope
+        transaction = Transaction(envelope, delivery.content, lmtp=server.protocol is Protocol.LMTP)
         transaction.owner = share
         transaction.on_settled = self._on_settled
         share.transaction = transaction
         share.session = session
         session.submit(transaction)
-        if session.submitted >= session.message_limit(self._messages):
+        if session.submitted >= (limits.mails or self._messages) or session.submitted >= self._messages:
             session.finish()
 
     def _settled(self, transaction: Transaction) -> None:

@@ -109,9 +109,7 @@ class Connector:
 class _Connecting(Generic[P]):
     """One connecting, over however many addresses."""
 
-    def __init__(
-        self, reactor: Reactor, resolver: Resolver, server: Server, build: Callable[[], P]
-    ) -> None:
+    def __init__(self, reactor: Reactor, resolver: Resolver, server: Server, build: Callable[[], P]) -> None:
         self.result: Deferred[P] = Deferred(lambda _: self._end(Cancelled("cancelled while connecting")))
         self._reactor = reactor
         self._server = server
@@ -205,7 +203,9 @@ class _Connecting(Generic[P]):
 
     def _timed_out(self) -> None:
         seconds = self._server.connection_timeout
-        self._end(ConnectionTimeout(f"Connection timed out: {self._server}: not connected within {seconds:g} s"))
+        self._end(
+            ConnectionTimeout(f"Connection timed out: {self._server}: not connected within {seconds:g} s")
+        )
 
     def _end(self, outcome: P | BaseException) -> None:
         if self._done:

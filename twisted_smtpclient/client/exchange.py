@@ -61,7 +61,8 @@ class Exchange:
         self._on_end = on_end
         self._guard = guard
         self._idle_timeout = idle_timeout
-        self._awaiting: Command | None = None
+        # Not None, for at first the handshake's bound is still running.
+        self._awaiting: Command | None = _ROOM
         self._lingering = False
         self._paused = False
         self._in_turn = False
@@ -87,8 +88,7 @@ class Exchange:
     def take(self, replies: list[Reply], parser: ReplyParser) -> None:
         """Take what was read."""
         pipeline = self.pipeline
-        for reply in replies:
-            pipeline.receive(reply)
+        pipeline.take(replies)
         if parser.error is not None:
             pipeline.fail(parser.error)
         elif parser.pending and pipeline.awaiting is None:

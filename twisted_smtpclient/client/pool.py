@@ -42,9 +42,8 @@ class Connection(Protocol):
     def accepts(self) -> bool:
         """Whether it takes a further job."""
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs may be under way on it at a time."""
+    #: how many jobs may be under way on it at a time
+    capacity: int
 
     def finish(self) -> None:
         """Take no further job, and close behind those under way."""
@@ -181,7 +180,10 @@ class _Lane(Generic[K, C, J]):
             self._waiting.appendleft(job)
         else:
             self._waiting.append(job)
-        self._dispatch()
+        # One for each job: those that are opening may have been for jobs that
+        # were withdrawn since, and may be stuck.
+        if self._may_open:
+            self._open(None)
 
     def submit_alone(self, job: J) -> None:
         self._alone.append(job)
@@ -234,13 +236,15 @@ class _Lane(Generic[K, C, J]):
         self._pool.assign(connection, job)
 
     def _move(self, connection: C, change: int) -> None:
+        by_load, capacity = self._by_load, connection.capacity
         load = self._loads[connection]
-        self._shelve(connection, load)
+        if load < capacity:
+            by_load[load].pop(connection, None)
         self._loads[connection] = load = load + change
-        if load < connection.capacity:
-            while load >= len(self._by_load):
-                self._by_load.append({})
-            self._by_load[load][connection] = None
+        if load < capacity:
+            while load >= len(by_load):
+                by_load.append({})
+            by_load[load][connection] = None
             if load < self._lowest:
                 self._lowest = load
 

@@ -12,7 +12,13 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+    IUNIXTransport,
+)
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -32,7 +38,7 @@ from ..smtp.envelope import Envelope
 from ..smtp.handshake import Handshake
 from ..smtp.limits import Limits
 from ..smtp.pipeline import End, Pipeline
-from ..smtp.policy import Mode, Protocol, Server, TLSMode
+from ..smtp.policy import Mode, Protocol, Server, TLSMode, helo_name
 from ..smtp.reply import ReplyParser
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
@@ -77,6 +83,9 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         offers PIPELINING.
     :param idle_timeout: seconds after which a session without a mail ends;
         None for never.
+    :ivar capacity: how many mails may be under way on it at a time.
+    :ivar limits: what the server takes in one transaction and on one
+        connection (RFC 9422).
     :ivar submitted: how many mails it was given.
     """
 
@@ -85,7 +94,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
     def __init__(
         self,
         secret: object = None,
-        contextFactory: object = None,  # noqa: N803 - the base's name
+        contextFactory: object = None,
         identity: bytes | str | None = None,
         logsize: int = 10,
         *,
@@ -117,7 +126,8 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         self._ready: list[Deferred[PipeliningESMTPClient]] = []
         self._gone: list[Deferred[None]] = []
         self._error: DeliveryError | None = None
-        self._limits = Limits()
+        self.capacity = 1
+        self.limits = Limits()
         self.submitted = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
@@ -127,7 +137,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
     # What its users call.
 
     @property
-    def tlsMode(self) -> bool:  # noqa: N802 - the base's name
+    def tlsMode(self) -> bool:
         """Whether TLS is on, its handshake complete."""
         return bool(self._tlsMode)
 
@@ -164,11 +174,6 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         return self._exchange is not None and not self._exchange.pipeline.under_way
 
     @property
-    def capacity(self) -> int:
-        """How many mails may be under way on it at a time."""
-        return self._depth if self._exchange is not None and self._exchange.pipeline.grouped else 1
-
-    @property
     def has_settled_mail(self) -> bool:
         """Whether the server has given some mail on it all its replies."""
         return self._exchange is not None and self._exchange.pipeline.answered > 0
@@ -178,13 +183,6 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         """What the server offers and turned out not to have, if anything."""
         return self._exchange.pipeline.broken if self._exchange is not None else None
 
-    def recipient_limit(self, envelope: Envelope) -> int | None:
-        """How many recipients may go in one transaction; None for all."""
-        return self._limits.recipients_of(envelope)
-
-    def message_limit(self, limit: int) -> int:
-        """How many mails it may carry: ``limit``, or less if the server says so."""
-        return limit if self._limits.mails is None else min(limit, self._limits.mails)
 
     def when_ready(self) -> Deferred[PipeliningESMTPClient]:
         """
@@ -289,7 +287,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self._guard(self._connected)
 
     def _connected(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
+        if ITCPTransport.providedBy(self.transport) and not IUNIXTransport.providedBy(self.transport):
             # Nagle and delayed acknowledgments together cost 44 ms a mail.
             self.transport.setTcpNoDelay(True)
         secure = ISSLTransport.providedBy(self.transport)
@@ -363,7 +361,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             self._fail(error)
         except Exception:
             self._log.failure("a fault in a session with {server}", server=str(self._server))
-            self._break_off(InternalError("a fault of the client; its log has the traceback"))
+            self._fail(InternalError("a fault of the client; its log has the traceback"))
 
     def _helo(self) -> str:
         if self.server.helo is not None:
@@ -388,13 +386,14 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
             raise ExtensionUnsupported("logging in is not supported yet")
         offered = handshake.extensions
         used = offered.without(*self._leave_out)
-        self._limits = Limits.of(offered)
+        self.limits = Limits.of(offered)
         pipeline = Pipeline(
             offered,
             grouped=used.pipelining and self.server.pipelining is not Mode.NO,
             chunked=used.chunking and self.server.chunking is not Mode.NO,
             depth=self._depth,
         )
+        self.capacity = self._depth if pipeline.grouped else 1
         self._exchange = Exchange(
             pipeline,
             self.transport,
@@ -442,8 +441,11 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
     def _fail(self, error: DeliveryError) -> None:
         """End the session for ``error``."""
         if self._exchange is not None:
-            self._exchange.pipeline.fail(error)
-            self._exchange.turn()
+            # What has gone wrong is not asked for anything more.
+            self._exchange.pipeline.lost(error)
+            self._exchange.tell()
+            if not self._lost:
+                self._drop()
             return
         try:
             if isinstance(error, Refused) and error.code == 421:
@@ -458,16 +460,6 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         finally:
             # A transport whose TLS could not be started cannot even be closed.
             self._tell_failed(error)
-
-    def _break_off(self, error: DeliveryError) -> None:
-        """End the session without asking what has gone wrong for anything more."""
-        if self._exchange is None:
-            self._fail(error)
-            return
-        self._exchange.pipeline.lost(error)
-        self._exchange.tell()
-        if not self._lost:
-            self._drop()
 
     def _tell_failed(self, error: DeliveryError) -> None:
         """The session came to nothing before its first mail."""
@@ -507,8 +499,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
 def _check_helo(identity: bytes | str) -> str:
     """It goes on a command's line, so it is held to what the terms' name is."""
     name = identity if isinstance(identity, str) else bytes(identity).decode("ascii", "replace")
-    Server(host="localhost", helo=name)
-    return name
+    return helo_name(name)
 
 
 def _give_back(transactions: list[Transaction], error: DeliveryError) -> None:

@@ -11,11 +11,18 @@ from __future__ import annotations
 import ipaddress
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import CertificateOptions, platformTrust
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    platformTrust,
+    trustRootFromCertificates,
+)
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
@@ -36,6 +43,23 @@ _COMPLAINTS: Final = {
     21: "its authority is not trusted",
     23: "it has been revoked",
 }
+
+
+def trust_root_of(path: str) -> TrustRoot:
+    """
+    The trust roots in a file of PEM certificates, however many.
+
+    :raises ValueError: telling the path and what is wrong, where the file
+        cannot be read or has no certificate that can.
+    """
+    try:
+        with open(path, "rb") as file:
+            certificates = load_pem_x509_certificates(file.read())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"expected a file of PEM certificates, got {path!r}: {error}") from None
+    return trustRootFromCertificates(
+        [Certificate.loadPEM(certificate.public_bytes(Encoding.PEM)) for certificate in certificates]
+    )
 
 
 class ClientTLS:
@@ -74,7 +98,7 @@ class ServerTLS:
         self._name = server.tls_name or (server.host if server.unix_path is None else None)
         self._chain_complaint: str | None = None
 
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: N802, N803 - Twisted's interface
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
         connection.set_app_data(tlsProtocol)
         if self._name is not None and not _is_address(self._name):

@@ -9,7 +9,7 @@ is looked at again, at leisure, in :mod:`.complaint`.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -32,13 +32,18 @@ from .schema import (
 __all__ = ["Rejection", "Request", "RequestDecoder"]
 
 
-class Request(NamedTuple):
-    """One delivery that a client asks for."""
+class Request(Struct):
+    """
+    One delivery that a client asks for.
+
+    :ivar reuse: whether it may share and leave behind a kept connection.
+    """
 
     id: RequestId
     server: Server
     envelope: Envelope
     content: Content
+    reuse: bool = True
 
 
 #: What makes a Server, legacy spellings included.
@@ -112,12 +117,16 @@ class RequestDecoder:
                 sender = None
             else:
                 strings += 1 if sender is None else 2
+            if (reuse := given.reuse) is UNSET:
+                reuse = True
+            else:
+                strings += 1
             if _strings_in(line) != strings:
                 return self._uncommon(given, line)
             envelope = Envelope(sender, recipients)  # type: ignore[arg-type]  # strings all, by the count
         except InvalidRequest as error:
             return Rejection(given.id, error)
-        return Request(request_id, server, envelope, Content(given.message))
+        return Request(request_id, server, envelope, Content(given.message), reuse)
 
     def _server(self, given: RequestFields) -> tuple[Server, int]:
         """The server, and how many strings of the line went into it."""
@@ -151,7 +160,8 @@ class RequestDecoder:
             server, _ = self._server(given)
         except InvalidRequest as error:
             return Rejection(given.id, error)
-        return Request(given.id, server, envelope, Content(given.message))
+        reuse = True if given.reuse is UNSET else given.reuse
+        return Request(given.id, server, envelope, Content(given.message), reuse)
 
     def _decode_again(self, line: bytes | bytearray) -> Request | Rejection:
         """A line that does not fit the schema, if only for white space in its base64."""
@@ -171,7 +181,14 @@ def _strings_in(line: bytes | bytearray) -> int:
     Too many where it has backslashes that are escaped themselves: then their
     quotation marks cannot be told by counting.
     """
-    marks = line.count(b'"')
+    # To find the next mark is ten times as fast as to count those there are.
+    # None is missed wherever this looks; behind the key of the message, its
+    # colon, perhaps a space and one mark, there are none for most of the line.
+    begun = line.find(b'"message"') + 12
+    ended = line.find(b'"', begun)
+    marks = line.count(b'"', 0, begun)
+    if ended >= 0:
+        marks += line.count(b'"', ended)
     if b"\\" in line and b"\\\\" not in line:
         marks -= line.count(b'\\"')
     return marks // 2

@@ -1,15 +1,13 @@
 """
 A request's way through the daemon, whichever gateway it came by.
 
-Handed over, awaited, answered exactly once, logged in one line; or answered
+Handed over, awaited, answered exactly once, told to the journal; or answered
 that the daemon is going down.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -23,7 +21,8 @@ from ..smtp.envelope import Envelope
 from ..smtp.policy import Server
 from ..smtp.result import DeliveryResult, RecipientStatus
 from .codec import Request
-from .reply import encode_error, encode_result, wire_name
+from .journal import Journal
+from .reply import encode_error, encode_result
 
 __all__ = ["Answer", "Deliverer", "Deliveries"]
 
@@ -36,17 +35,18 @@ SHUTTING_DOWN: Final = "the daemon is shutting down"
 
 _log = Logger()
 
-#: Statuses are counted by name: to hash an Enum member is to run Python code.
-_status_name = attrgetter("status._value_")
-
 
 class Deliverer(Protocol):
     """What delivers: :class:`twisted_smtpclient.DeliveryAgent`, or a test's own."""
 
-    def deliver(self, server: Server, envelope: Envelope, content: Content) -> Deferred[DeliveryResult]:
+    def deliver(
+        self, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+    ) -> Deferred[DeliveryResult]:
         """
         Deliver one mail.
 
+        :param reuse: whether it may share a kept connection and leave one
+            behind.
         :returns: a Deferred of the server's verdicts, which errbacks with a
             :class:`~twisted_smtpclient.errors.DeliveryError` for the lack of
             them, and on ``cancel()`` at once, with
@@ -64,12 +64,16 @@ class Deliveries:
     :param deliverer: what delivers.
     :param clock: tells the seconds of the log, and when draining is over.
     :ivar draining: whether new requests are answered ShuttingDown.
+    :ivar journal: tells the log of each that has ended.
     """
 
     def __init__(self, deliverer: Deliverer, clock: IReactorTime) -> None:
         self.deliverer = deliverer
         self.clock = clock
+        # Bound once, not for each delivery.
+        self.seconds = clock.seconds
         self.draining = False
+        self.journal = Journal(clock)
         self._under_way: set[_Delivery] = set()
         self._drained: list[Deferred[None]] = []
 
@@ -88,7 +92,7 @@ class Deliveries:
             return
         delivery = _Delivery(self, request, answer)
         self._under_way.add(delivery)
-        delivery.start(request)
+        delivery.start()
 
     def drain(self, seconds: float) -> Deferred[None]:
         """
@@ -100,6 +104,7 @@ class Deliveries:
         """
         self.draining = True
         if not self._under_way:
+            self.journal.flush()
             return succeed(None)
         drained: Deferred[None] = Deferred()
         end = self.clock.callLater(seconds, self._cancel_all)
@@ -120,6 +125,8 @@ class Deliveries:
         """For a delivery to say: it is over."""
         self._under_way.discard(delivery)
         if self.draining and not self._under_way:
+            # The reactor may have no further turn.
+            self.journal.flush()
             waiting, self._drained = self._drained, []
             for drained in waiting:
                 drained.callback(None)
@@ -128,24 +135,21 @@ class Deliveries:
 class _Delivery:
     """One of them."""
 
-    __slots__ = (
-        "_answer", "_cut_off", "_deferred", "_deliveries", "_request_id", "_sender", "_server", "_started",
-    )  # fmt: skip
+    __slots__ = ("_answer", "_cut_off", "_deferred", "_deliveries", "_request", "_started")
 
     def __init__(self, deliveries: Deliveries, request: Request, answer: Answer) -> None:
         self._deliveries = deliveries
-        self._request_id = request.id
-        self._server = request.server
-        self._sender = request.envelope.sender
+        self._request = request
         self._answer = answer
         self._cut_off = False
-        self._started = deliveries.clock.seconds()
+        self._started = deliveries.seconds()
         self._deferred: Deferred[DeliveryResult] | None = None
 
-    def start(self, request: Request) -> None:
+    def start(self) -> None:
+        request = self._request
         try:
             self._deferred = deferred = self._deliveries.deliverer.deliver(
-                request.server, request.envelope, request.content
+                request.server, request.envelope, request.content, reuse=request.reuse
             )
         except Exception:
             self._failed(Failure())
@@ -160,22 +164,20 @@ class _Delivery:
 
     def _succeeded(self, result: DeliveryResult) -> None:
         try:
-            reply = encode_result(self._request_id, result)
+            reply = encode_result(self._request.id, result)
         except Exception:
             self._failed(Failure())
             return
-        self._end(reply)
-        self._tell(result.recipients, None)
+        self._end(reply, result.recipients, None)
 
     def _failed(self, failure: Failure) -> None:
         error = self._error_in(failure)
         try:
-            reply = encode_error(self._request_id, error)
+            reply = encode_error(self._request.id, error)
         except Exception:
             error = _fault(Failure())
-            reply = encode_error(self._request_id, error)
-        self._end(reply)
-        self._tell(error.recipients, error)
+            reply = encode_error(self._request.id, error)
+        self._end(reply, error.recipients, error)
 
     def _error_in(self, failure: Failure) -> DeliveryError:
         error = failure.value
@@ -187,36 +189,19 @@ class _Delivery:
             return error
         return _fault(failure)
 
-    def _end(self, reply: bytes) -> None:
+    def _end(
+        self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None
+    ) -> None:
         try:
             self._answer(reply)
         except Exception:
             _log.failure("a reply could not be given to its client")
-        self._deliveries.ended(self)
-
-    def _tell(self, recipients: Sequence[RecipientStatus], error: DeliveryError | None) -> None:
-        """The one line in the log."""
-        counts = Counter(map(_status_name, recipients))
-        outcome = ", ".join([f"{count} {name}" for name, count in counts.items()])
-        if error is not None:
-            name = wire_name(error)
-            outcome = f"{name} ({_printable(str(error))}) {outcome}".rstrip()
-        _log.info(
-            "{server} from {sender!r}: {outcome}, {seconds:.3f} s",
-            server=str(self._server),
-            sender=self._sender,
-            outcome=outcome,
-            counts=dict(counts),
-            error=None if error is None else name,
-            seconds=self._deliveries.clock.seconds() - self._started,
-        )
+        deliveries, request = self._deliveries, self._request
+        seconds = deliveries.seconds() - self._started
+        deliveries.journal.tell(request.server, request.envelope.sender, recipients, error, seconds)
+        deliveries.ended(self)
 
 
 def _fault(failure: Failure) -> InternalError:
     _log.failure("a delivery failed for a fault of this software", failure)
     return InternalError(FAULT)
-
-
-def _printable(text: str) -> str:
-    """A server's words, fit for a line of the log."""
-    return text if text.isprintable() else repr(text)[1:-1]

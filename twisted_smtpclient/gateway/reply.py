@@ -5,6 +5,7 @@ One outcome as one line: the reply to a request.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -79,6 +80,9 @@ class _ErrorReply(Struct):
     deliveryStatus: list[_Verdict | _Unknown] | UnsetType = UNSET
 
 
+#: Told for each recipient, of the few that there are.
+_text_of = lru_cache(maxsize=256)(str)
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -116,7 +120,7 @@ def _delivery_status(recipients: Sequence[RecipientStatus]) -> list[_Verdict | _
             status,
             reply.text,
             reply.code,
-            None if (enhanced := reply.enhanced) is None else str(enhanced),
+            None if (enhanced := reply.enhanced) is None else _text_of(enhanced),
             command,
         )
         for recipient, status, reply, command, in_doubt in recipients

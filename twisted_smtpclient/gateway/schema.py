@@ -129,8 +129,6 @@ NOT_BUILT: Final[Mapping[str, tuple[object, ...]]] = {
     "binary": (False,),
     "mail_parameters": ({},),
     "key": (),
-    # A connection serves one delivery, so there is none to share or to keep.
-    "reuse": (True, False),
     "deadline": (),
     "trace": (False,),
     "transcript": (False,),

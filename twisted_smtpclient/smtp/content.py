@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from io import IncrementalNewlineDecoder
 from typing import Final
 
 from ..errors import InvalidRequest
@@ -25,6 +26,19 @@ SMALL: Final = 262144
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CRLF_DOT: Final = b"\r\n."
+
+
+def _has_no_line_end_but_crlf(message: bytes) -> bool:
+    """
+    Whether each CR stands before an LF and each LF behind a CR.
+
+    That is what universal newlines of the standard library find out in one
+    look at the octets, at a third of the cost of counting all three.  They
+    take text: a copy, so this is for small messages.
+    """
+    line_ends = IncrementalNewlineDecoder(None, translate=False)
+    line_ends.decode(str(message, "latin-1"), final=True)
+    return line_ends.newlines in (None, "\r\n")
 
 
 class Content:
@@ -44,12 +58,16 @@ class Content:
         if not isinstance(message, bytes):
             raise InvalidRequest("expected bytes", "message")
         self.message = message
-        pairs = message.count(b"\r\n")
-        feeds = message.count(b"\n")
-        returns = message.count(b"\r")
-        # Each bare LF or CR gains an octet.
-        self.size = len(message) + feeds + returns - 2 * pairs
-        self._canonical = pairs == feeds == returns
+        if len(message) <= SMALL and _has_no_line_end_but_crlf(message):
+            self.size = len(message)
+            self._canonical = True
+        else:
+            pairs = message.count(b"\r\n")
+            feeds = message.count(b"\n")
+            returns = message.count(b"\r")
+            # Each bare LF or CR gains an octet.
+            self.size = len(message) + feeds + returns - 2 * pairs
+            self._canonical = pairs == feeds == returns
         self._bdat: bytes | None = message if self._canonical else None
         self._data: bytes | None = None
 

@@ -33,6 +33,10 @@ _POSTMASTER: Final = re.compile(r"postmaster", re.ASCII | re.IGNORECASE)
 MAX_PARAMETERS: Final = 2048
 
 
+#: What fits is most addresses there are, and needs no further look.
+_is_plain: Final = PLAIN_MAILBOX.fullmatch
+
+
 def path(address: str, field: str) -> tuple[bytes, bool]:
     """
     The octets of an address as they go between ``<`` and ``>``.
@@ -42,7 +46,7 @@ def path(address: str, field: str) -> tuple[bytes, bool]:
     """
     if not isinstance(address, str):
         raise InvalidRequest("expected a string", field)
-    if len(address) <= MAX_PLAIN and PLAIN_MAILBOX.fullmatch(address):
+    if len(address) <= MAX_PLAIN and _is_plain(address):
         return address.encode("ascii"), False
     if len(address) > MAX_ADDRESS:
         raise _too_long(field)
@@ -113,6 +117,12 @@ class Recipient:
     __slots__ = ("address", "command", "needs_smtputf8")
 
     def __init__(self, address: str, *, parameters: Mapping[str, str | None] | None = None) -> None:
+        if parameters is None and type(address) is str and len(address) <= MAX_PLAIN and _is_plain(address):
+            # The same as below, at half the cost.
+            self.address = address
+            self.command = f"RCPT TO:<{address}>\r\n".encode("ascii")
+            self.needs_smtputf8 = False
+            return
         try:
             octets, self.needs_smtputf8 = path(address, "address")
         except InvalidRequest:
@@ -157,7 +167,7 @@ class Envelope:
         *,
         parameters: Mapping[str, str | None] | None = None,
     ) -> None:
-        if isinstance(recipients, str | bytes):
+        if isinstance(recipients, (str, bytes)):
             # A string is an iterable of strings: the commonest slip there is.
             raise InvalidRequest("expected a list of addresses, not one string", "recipients")
         if sender is None:

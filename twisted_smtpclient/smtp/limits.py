@@ -27,6 +27,11 @@ class Limits(NamedTuple):
     recipients: int | None = None
     domains: int | None = None
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is limited at all."""
+        return self.recipients is not None or self.domains is not None
+
     @classmethod
     def of(cls, extensions: Extensions) -> Limits:
         """Read LIMITS; what is not of its grammar is passed over (section 3)."""

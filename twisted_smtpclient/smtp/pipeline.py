@@ -40,8 +40,8 @@ the same, DATA answered with 354                a lone dot, its reply ignored;
 4xx, 5xx while the content is being written     it is the verdict; the
                                                 connection is aborted without
                                                 an end of data
-500, 502 to BDAT                                the server reads the content as
-                                                commands: abort, believe nothing
+500, 502 to BDAT, which was never taken on      the server reads the content as
+this connection                                 commands: abort, believe nothing
                                                 more
 421 to anything                                 nothing more is written; what it
                                                 still says counts, until it
@@ -70,14 +70,14 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ..errors import ConnectionLost, DeliveryError, ProtocolError
 from .extensions import Extensions
 from .reply import Reply
 from .result import DeliveryResult
-from .transaction import COMMANDS, Command, Stage, Transaction, mail_command
+from .transaction import COMMANDS, Awaited, Command, Stage, Transaction, mail_command
 
 #: Octets for one write, where more is ready.  The pipeline stops here so that
 #: the transport can say that it is full; what it holds of ours then is this
@@ -151,6 +151,8 @@ class Pipeline:
         self._nothing_behind = False
         #: the last mail's BDAT may be refused, though no reply is owed
         self._may_be_refused_once_more = False
+        #: the server took a content by BDAT
+        self._bdat_is_known = False
         #: why nothing more is written, where replies still count
         self._farewell = ""
 
@@ -217,6 +219,27 @@ class Pipeline:
             size += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def take(self, replies: Sequence[Reply]) -> None:
+        """
+        Take replies in order, as :meth:`receive` does one.
+
+        Where nothing goes wrong, those to one group are taken at once: of
+        many mails it is most of the work.
+        """
+        at, count = 0, len(replies)
+        outstanding = self._outstanding
+        while at < count:
+            if outstanding:
+                head = outstanding[0]
+                end = at + head.owed
+                if head.unheard and end <= count and head.receive_group(replies[at:end]):
+                    at = end
+                    if head.chunked:
+                        self._finish_well(head)
+                    continue
+            self.receive(replies[at])
+            at += 1
+
     def receive(self, reply: Reply) -> None:
         """
         Take a reply; it answers what has been outstanding the longest.
@@ -244,7 +267,7 @@ class Pipeline:
             if reply.code != 421:
                 self.fail(error)
                 return
-        if head.dismissed:
+        if head.dismissed and not self._bdat_is_known:
             self._dismissed(reply)
         elif head.finished:
             self._finish_head()
@@ -262,6 +285,7 @@ class Pipeline:
         """
         if transaction.outcome is not None:
             return
+        transaction.unheard = False
         stage = transaction.stage
         if stage is Stage.QUEUED:
             self._queue.remove(transaction)
@@ -318,16 +342,50 @@ class Pipeline:
         if len(self._outstanding) >= self._depth:
             return b""
         transaction = self._queue.popleft()
-        rset = self._needs_rset
-        transaction.begin(first=not self.begun, grouped=self.grouped, chunked=self.chunked, rset=rset)
-        self.begun += 1
-        self._needs_rset = True
+        rset, self._needs_rset = self._needs_rset, True
         self._outstanding.append(transaction)
-        self._writing = self._last = transaction
+        self._last = transaction
+        transaction.first = not self.begun
+        transaction.grouped = self.grouped
+        transaction.chunked = self.chunked
+        if rset:
+            transaction.awaited = Awaited.RSET
+        self.begun += 1
+        if self._goes_in_one_group(transaction):
+            return self._send_group(transaction, rset)
+        self._writing = transaction
+        transaction.stage = Stage.ENVELOPE
         if not rset:
             return transaction.mail_written()
         transaction.owed = 1
         return b"RSET\r\n"
+
+    def _goes_in_one_group(self, transaction: Transaction) -> bool:
+        """Whether nothing need be waited for up to 354, or to the end of the content."""
+        if not self.grouped or transaction.lmtp or len(transaction.envelope.recipients) > _RCPT_BATCH:
+            return False
+        return not self.chunked or (self._eager and transaction.content.small)
+
+    def _send_group(self, transaction: Transaction, rset: bool) -> bytes:
+        """
+        All of the envelope and the command behind it, with the content where
+        it is chunked, in one piece: what most mails are.
+        """
+        pieces = [b"RSET\r\n", transaction.mail] if rset else [transaction.mail]
+        pieces += [entry.command for entry in transaction.envelope.recipients]
+        transaction.mail = b""
+        transaction.rcpts_written = count = len(transaction.envelope.recipients)
+        transaction.owed = count + 3 if rset else count + 2
+        transaction.unheard = True
+        if self.chunked:
+            content = transaction.content
+            transaction.stage = Stage.WHOLE
+            pieces += (b"BDAT %d LAST\r\n" % content.size, content.for_bdat())
+        else:
+            self._writing = transaction
+            transaction.stage = Stage.DATA
+            pieces.append(b"DATA\r\n")
+        return b"".join(pieces)
 
     def _quit(self) -> bytes:
         if not self._finishing or self._quit_written or (self._outstanding and not self.grouped):
@@ -465,7 +523,11 @@ class Pipeline:
         self.broken = "CHUNKING"
         self._nothing_behind = True
         error = ProtocolError(f"the server offers CHUNKING and does not know BDAT: {reply.text!r}")
-        self._settle_error(self._outstanding.popleft(), error, untouched=True)
+        head = self._outstanding.popleft()
+        # Over LMTP it may be one recipient's verdict, and the others have
+        # theirs still to come.
+        in_doubt = head.lmtp and head.accepted > 1 and head.stage is Stage.WHOLE
+        self._settle_error(head, error, in_doubt=in_doubt, untouched=not in_doubt)
         self.lost(error)
 
     def _group_was_lost(self, head: Transaction) -> None:
@@ -478,14 +540,27 @@ class Pipeline:
 
     # Outcomes.
 
+    def _finish_well(self, head: Transaction) -> None:
+        """Every reply to a whole mail was a 2xx: what :meth:`_finish_head` comes to then."""
+        self._outstanding.popleft()
+        if head is self._last:
+            self._last = None
+            self._needs_rset = False
+        self._bdat_is_known = True
+        self.answered += 1
+        self.finished.append(head)
+        self._abort_if_doomed()
+
     def _finish_head(self) -> None:
         """The mail outstanding the longest has all its replies."""
         head = self._outstanding.popleft()
         if head is self._writing:
             self._writing = None
         if head is self._last:
+            self._last = None
             self._needs_rset = not head.ended_well
         self._may_be_refused_once_more = head.may_be_refused_once_more
+        self._bdat_is_known = self._bdat_is_known or head.bdat_taken
         verdict = None if head.moves else head.verdict()
         if head.group_was_lost:
             self._group_was_lost(head)
@@ -507,7 +582,11 @@ class Pipeline:
 
     def _may_be_done(self, transaction: Transaction) -> bool:
         """Whether the server may have taken the mail, and not told us yet."""
-        return transaction.stage is Stage.WHOLE and not self._nothing_behind
+        if transaction.stage is not Stage.WHOLE:
+            return False
+        # A server that goes on to answer a content has done it, over LMTP
+        # for each recipient, whatever it said before.
+        return not self._nothing_behind or transaction.content_answered
 
     def _settle_error(
         self,

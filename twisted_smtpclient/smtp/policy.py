@@ -178,7 +178,12 @@ def _host(value: str) -> str:
     return _name_or_address(host, "host", "expected a name, an IPv4 or IPv6 address, or unix:/path")
 
 
-def _helo(value: str) -> str:
+def helo_name(value: str) -> str:
+    """
+    A name for EHLO (RFC 5321 section 4.1.1.1), as it was given.
+
+    :raises InvalidRequest: naming ``helo``, where it is none.
+    """
     name = _string(value, "helo")
     if len(name) > MAX_DOMAIN or not HELO_NAME.fullmatch(name):
         raise InvalidRequest("expected a domain name or an address literal such as [192.0.2.1]", "helo")
@@ -244,7 +249,7 @@ class Server:
     host: str = attrs.field(converter=_host)
     # What was given; what it comes to is below, and what is compared.
     _port: int | None = attrs.field(default=None, alias="port", eq=False, repr=False)
-    helo: str | None = attrs.field(default=None, converter=attrs.converters.optional(_helo))
+    helo: str | None = attrs.field(default=None, converter=attrs.converters.optional(helo_name))
     protocol: Protocol = attrs.field(default=Protocol.SMTP, validator=_instance_of(Protocol))
     pipelining: Mode = attrs.field(default=Mode.TRY, validator=_instance_of(Mode))
     chunking: Mode = attrs.field(default=Mode.TRY, validator=_instance_of(Mode))

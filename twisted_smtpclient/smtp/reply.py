@@ -11,8 +11,7 @@ the connection.
 from __future__ import annotations
 
 import re
-from itertools import repeat
-from operator import itemgetter
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ..errors import ProtocolError
@@ -33,7 +32,15 @@ _FINAL: Final = {
     b"%d%d%d " % (a, b, c): a * 100 + b * 10 + c for a in range(2, 6) for b in range(6) for c in range(10)
 }
 _CODES: Final = {key[:3]: code for key, code in _FINAL.items()}
-_first_four: Final = itemgetter(slice(4))
+
+#: Replies that were read before, by their one line.  A server answers most
+#: commands in the same few words, so most replies need not be made, nor
+#: checked, again.  Lines that may bear a queue id are too many to keep.
+_known_replies: dict[bytes, Reply] = {}
+#: "250 2.1.5 Ok" has 12 octets, a queue id alone 10 and more.
+_WITHOUT_ID: Final = 20
+#: Some 250 octets each, so 64 KiB.
+_MAX_KNOWN: Final = 256
 
 _ENHANCED: Final = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?![^ \t])")
 
@@ -49,6 +56,12 @@ class EnhancedStatusCode(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.klass}.{self.subject}.{self.detail}"
+
+
+@lru_cache(maxsize=256)
+def _enhanced(text: bytes) -> EnhancedStatusCode:
+    """Servers say few of them, and one of those for each recipient."""
+    return EnhancedStatusCode(*map(int, text.split(b".")))
 
 
 class Reply:
@@ -99,10 +112,8 @@ class Reply:
         match = _ENHANCED.match(self.lines[0], 4)
         if match is None:
             return None
-        klass, subject, detail = (int(group) for group in match.groups())
-        if klass != self.code // 100:
-            return None
-        return EnhancedStatusCode(klass, subject, detail)
+        enhanced = _enhanced(match[0])
+        return enhanced if enhanced.klass == self.code // 100 else None
 
 
 class ReplyParser:
@@ -140,39 +151,37 @@ class ReplyParser:
             data = self._tail + data
         lines = data.split(b"\r\n")
         self._tail = tail = lines.pop()
-        codes = list(map(_FINAL.get, map(_first_four, lines), repeat(0)))
-        # Many replies of one line each are most of what is ever read: checked
-        # all at once they cost half of what they do one by one.  A code for
-        # each line, no line too long, and no CR or LF but those split at.
-        if (
-            all(codes)
-            and not self._lines
-            and max(map(len, lines), default=0) <= MAX_LINE
-            and data.count(b"\r") == data.count(b"\n") == len(lines)
-        ):
-            replies = list(map(Reply, codes, zip(lines)))
-        else:
-            replies = self._one_by_one(lines)
+        replies = self._read(lines)
         if tail and self.error is None:
             self.error = _line_fault(tail, complete=False)
         if self.error is not None:
             self._tail, self._lines = b"", []
         return replies
 
-    def _one_by_one(self, lines: list[bytes]) -> list[Reply]:
+    def _read(self, lines: list[bytes]) -> list[Reply]:
         """The replies that ``lines`` complete, up to the first fault."""
         replies: list[Reply] = []
+        known = _known_replies.get
         for line in lines:
-            try:
-                reply = self._take(line)
-            except ProtocolError as error:
-                self.error = error
-                break
-            if reply is not None:
-                replies.append(reply)
+            reply = known(line)
+            if reply is None or self._lines:
+                code = _FINAL.get(line[:4])
+                if code is None or self._lines or len(line) > MAX_LINE or b"\n" in line or b"\r" in line:
+                    try:
+                        reply = self._take_uncommon(line)
+                    except ProtocolError as error:
+                        self.error = error
+                        break
+                    if reply is None:
+                        continue
+                else:
+                    reply = Reply(code, (line,))
+                    if len(line) <= _WITHOUT_ID and len(_known_replies) < _MAX_KNOWN:
+                        _known_replies[line] = reply
+            replies.append(reply)
         return replies
 
-    def _take(self, line: bytes) -> Reply | None:
+    def _take_uncommon(self, line: bytes) -> Reply | None:
         """One whole line; the reply that it completes, if it does."""
         fault = _line_fault(line, complete=True)
         if fault is not None:

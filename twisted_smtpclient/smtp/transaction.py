@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from ..errors import DeliveryError, ExtensionUnsupported, MessageTooLarge, ProtocolError
@@ -78,6 +79,8 @@ COMMANDS: Final = {
     Awaited.BDAT: Command("BDAT", "bdat_last", "no reply to BDAT"),
 }
 
+_code_of: Final = attrgetter("code")
+
 #: BDAT is not a command to this server, whatever it offered.
 _UNKNOWN_COMMAND: Final = frozenset({500, 502})
 
@@ -120,85 +123,49 @@ class Transaction:
     :ivar on_settled: for whoever moves the octets: what is told the outcome.
     """
 
-    __slots__ = (
-        "_contradicted",
-        "_decided",
-        "_final_replies",
-        "_hung_up",
-        "_rcpt_replies",
-        "_rset_refused",
-        "_sequence_lost",
-        "accepted",
-        "awaited",
-        "chunked",
-        "content",
-        "dismissed",
-        "envelope",
-        "first",
-        "go_ahead",
-        "grouped",
-        "lmtp",
-        "mail",
-        "on_settled",
-        "outcome",
-        "owed",
-        "owner",
-        "rcpts_written",
-        "stage",
-        "untouched",
-    )
+    outcome: DeliveryResult | DeliveryError | None = None
+    untouched = False
+    dismissed = False
+    owner: Any = None
+    on_settled: Callable[[Transaction], None] | None = None
+
+    # The sender's position.  Defaults stand here and not in the constructor:
+    # of most mails most of them never change, and there are many mails.
+    stage = Stage.QUEUED
+    first = False
+    grouped = False
+    chunked = False
+    mail = b""
+    rcpts_written = 0
+
+    # The receiver's.
+    owed = 0
+    awaited = Awaited.MAIL
+    #: no reply was heard yet, and all that are wanted are owed
+    unheard = False
+    accepted = 0
+    go_ahead = False
+    #: the reply that ended the mail for all not refused by then
+    _decided: tuple[Reply, str] | None = None
+    #: a 421 before the end of the content
+    _hung_up: tuple[Reply, str] | None = None
+    #: over LMTP, a 421 in place of recipients' replies
+    _last_word: tuple[Reply, str] | None = None
+    _rset_refused = False
+    _contradicted = False
+    _sequence_lost = False
 
     def __init__(self, envelope: Envelope, content: Content, *, lmtp: bool = False) -> None:
         self.envelope = envelope
         self.content = content
         self.lmtp = lmtp
-        self.outcome: DeliveryResult | DeliveryError | None = None
-        self.untouched = False
-        self.dismissed = False
-        self.owner: Any = None
-        self.on_settled: Callable[[Transaction], None] | None = None
-        # The sender's position.
-        self.stage = Stage.QUEUED
-        self.first = False
-        self.grouped = False
-        self.chunked = False
-        self.mail = b""
-        self.rcpts_written = 0
-        # The receiver's.
-        self.owed = 0
-        self.awaited = Awaited.MAIL
-        self.accepted = 0
-        self.go_ahead = False
         self._rcpt_replies: list[Reply] = []
         self._final_replies: list[Reply] = []
-        #: the reply that ended the mail for all not refused by then
-        self._decided: tuple[Reply, str] | None = None
-        #: a 421 before the end of the content
-        self._hung_up: tuple[Reply, str] | None = None
-        self._rset_refused = False
-        self._contradicted = False
-        self._sequence_lost = False
 
     def __repr__(self) -> str:
         return f"<Transaction {self.stage.name}, {self.owed} owed, next {self.awaited.name}>"
 
     # The sender's side.
-
-    def begin(self, *, first: bool, grouped: bool, chunked: bool, rset: bool) -> None:
-        """
-        The first command is about to be written.
-
-        :param first: whether no mail went before on this connection.
-        :param grouped: whether commands go in groups.
-        :param chunked: whether the content goes by BDAT.
-        :param rset: whether RSET stands before MAIL.
-        """
-        self.first = first
-        self.grouped = grouped
-        self.chunked = chunked
-        self.stage = Stage.ENVELOPE
-        if rset:
-            self.awaited = Awaited.RSET
 
     def mail_written(self) -> bytes:
         """The MAIL command, which is written from now on."""
@@ -244,12 +211,42 @@ class Transaction:
 
     # The receiver's side.
 
+    def receive_group(self, replies: Sequence[Reply]) -> bool:
+        """
+        Take all replies to a group at once, if each is what one hopes for.
+
+        A mail that was written whole has its outcome then.
+
+        :param replies: as many as are owed.
+        :returns: False where one is not, and none was taken.
+        """
+        last = replies[-1]
+        if self.chunked:
+            for reply in replies:
+                if reply.code >= 300:
+                    return False
+            ok, envelope = Status.OK, self.envelope
+            entries = [RecipientStatus(entry.address, ok, last, "BDAT") for entry in envelope.recipients]
+            self.outcome = DeliveryResult(envelope.sender, entries)
+            return True
+        before = replies[:-1]
+        if last.code != 354 or max(map(_code_of, before)) >= 300:
+            return False
+        self.go_ahead = True
+        self.awaited = Awaited.END_OF_DATA
+        self.accepted = count = self.rcpts_written
+        self._rcpt_replies = list(before[-count:])
+        self.owed = 0
+        self.unheard = False
+        return True
+
     def receive(self, reply: Reply) -> None:
         """
         Take the reply that is next.
 
         :raises ProtocolError: it cannot be the answer to that command.
         """
+        self.unheard = False
         early = not self.owed
         if reply.code == 421 and (self.awaited < Awaited.END_OF_DATA or early):
             self._hung_up = self._hung_up or (reply, COMMANDS[self.awaited].name)
@@ -297,16 +294,17 @@ class Transaction:
     def _final_reply(self, reply: Reply) -> None:
         if self._positive(reply):
             self._refuse_contradiction(reply)
-        self.dismissed = self.awaited is Awaited.BDAT and reply.code in _UNKNOWN_COMMAND
+        if self.awaited is Awaited.BDAT and not self._final_replies:
+            self.dismissed = reply.code in _UNKNOWN_COMMAND
         self._final_replies.append(reply)
         if self.stage is Stage.CONTENT:
             # The verdict on all, before the end: the rest is not sent.
             self.stage = Stage.CUT
             self._decided = (reply, COMMANDS[self.awaited].name)
-        elif not self.lmtp or reply.code == 421:
-            # Over LMTP a 421 stands for the recipients whose replies do not
-            # come any more; they keep their own where it does.
+        elif not self.lmtp:
             self._decided = self._decided or (reply, COMMANDS[self.awaited].name)
+        elif reply.code == 421:
+            self._last_word = self._last_word or (reply, COMMANDS[self.awaited].name)
 
     def _positive(self, reply: Reply) -> bool:
         """Whether a reply is 2xx; 4xx and 5xx are not, 3xx has no place."""
@@ -329,6 +327,16 @@ class Transaction:
         return ProtocolError(f"unexpected reply to {COMMANDS[self.awaited].name}: {reply.text!r}")
 
     # What it comes to.
+
+    @property
+    def content_answered(self) -> bool:
+        """Whether a final reply came, if only for one recipient of many."""
+        return bool(self._final_replies)
+
+    @property
+    def bdat_taken(self) -> bool:
+        """Whether the server took a content by BDAT, for anybody."""
+        return self.chunked and any(reply.code < 300 for reply in self._final_replies)
 
     @property
     def may_be_refused_once_more(self) -> bool:
@@ -377,7 +385,8 @@ class Transaction:
     def verdict(self) -> DeliveryResult | None:
         """The server's verdict, or None where a recipient has none yet."""
         recipients = self.statuses()
-        if any(entry.status is Status.UNKNOWN for entry in recipients):
+        decided = self._decided is not None and not self._contradicted
+        if not decided and any(entry.status is Status.UNKNOWN for entry in recipients):
             return None
         return DeliveryResult(self.envelope.sender, recipients)
 
@@ -389,7 +398,7 @@ class Transaction:
         had not refused by then.
         """
         if not self._contradicted:
-            self._decided = self._decided or self._hung_up
+            self._decided = self._decided or self._hung_up or self._last_word
         return self.verdict()
 
     def statuses(self, *, in_doubt: bool = False) -> list[RecipientStatus]:
@@ -400,6 +409,10 @@ class Transaction:
         """
         recipients = self.envelope.recipients
         unknown = Status.UNKNOWN
+        if self.accepted == len(recipients) and self._decided is not None and not self.lmtp:
+            reply, command = self._decided
+            verdict = VERDICTS[reply.code // 100]
+            return [RecipientStatus(entry.address, verdict, reply, command) for entry in recipients]
         if self._contradicted:
             return [RecipientStatus(entry.address, unknown, in_doubt=in_doubt) for entry in recipients]
         decided = self._decided

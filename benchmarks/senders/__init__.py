@@ -1,0 +1,3 @@
+"""
+Those who send: a module each, run as a process of its own.
+"""
