@@ -11,46 +11,51 @@ import sys
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, react
+from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
 from twisted_smtpclient.testing import Mail, Session, Sink
 
 
-class _Counts:
-    """The same that ``sink.c`` counts."""
+class _CountingSink(Sink):
+    """Counts the same that ``sink.c`` does."""
 
-    def __init__(self) -> None:
-        self.recipients = self.octets = self.turns = self.peak = 0
+    def __init__(self, reactor: Any, **settings: Any) -> None:
+        super().__init__(
+            reactor,
+            keep_content=False,
+            keep_records=False,
+            on_mail=self._count_mail,
+            on_session=self._count_session,
+            **settings,
+        )
+        self.recipients = self.octets = self.turns = 0
+        self.open_now = self.peak = 0
 
-    def mail(self, mail: Mail) -> None:
-        self.recipients += len(mail.recipients)
-        self.octets += mail.size
+    def begin_session(self, protocol: Any, peer: str) -> Session:
+        self.open_now += 1
+        self.peak = max(self.peak, self.open_now)
+        return super().begin_session(protocol, peer)
 
-    def session(self, session: Session) -> None:
+    def _count_session(self, session: Session) -> None:
+        self.open_now -= 1
         self.turns += session.flights
 
-    def look(self, connections: int) -> None:
-        self.peak = max(self.peak, connections)
+    def _count_mail(self, mail: Mail) -> None:
+        self.recipients += len(mail.recipients)
+        self.octets += mail.size
 
 
 async def run(reactor: Any, arguments: argparse.Namespace) -> None:
     """Take mail until standard input ends, then print the counts."""
-    counts = _Counts()
-    sink = Sink(
+    sink = _CountingSink(
         reactor,
         lmtp=arguments.lmtp,
         pipelining=not arguments.no_pipelining,
         chunking=not arguments.no_chunking,
         size=104_857_600,
         delay=arguments.delay / 1e6,
-        keep_content=False,
-        keep_records=False,
-        on_mail=counts.mail,
-        on_session=counts.session,
     )
-    watch = LoopingCall(lambda: counts.look(len(sink.open_sessions)))
-    watch.start(0.05)
     await sink.listen()
     sys.stdout.write(f"port {sink.port}\n")
     sys.stdout.flush()
@@ -58,11 +63,11 @@ async def run(reactor: Any, arguments: argparse.Namespace) -> None:
     await sink.stop()
     result = {
         "messages": sink.mail_count,
-        "recipients": counts.recipients,
-        "octets": counts.octets,
+        "recipients": sink.recipients,
+        "octets": sink.octets,
         "connections": sink.session_count,
-        "peak": counts.peak,
-        "turns": counts.turns,
+        "peak": sink.peak,
+        "turns": sink.turns,
     }
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()

@@ -95,9 +95,8 @@ def _more(results: Results, each: Measured) -> str:
 def _spread(figure: Figure | None) -> str:
     if figure is None:
         return ""
-    if figure.least == figure.most:
-        return _number(figure.median)
-    return f"{_number(figure.median)} ({_number(figure.least)}-{_number(figure.most)})"
+    middle, least, most = map(_number, (figure.median, figure.least, figure.most))
+    return middle if least == most else f"{middle} ({least}-{most})"
 
 
 def _number(value: float) -> str:

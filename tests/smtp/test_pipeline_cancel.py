@@ -168,6 +168,25 @@ def test_a_cancelled_mail_stays_so_whatever_becomes_of_the_connection() -> None:
     assert script.pipeline.finished == mails
 
 
+@pytest.mark.parametrize("offers", [BOTH, "PIPELINING"])
+def test_a_mail_cancelled_before_any_reply_is_told_once_where_all_come_in_one_read(offers: str) -> None:
+    script = Script(offers, depth=2)
+    mail = script.mail()
+    script.flight()
+    if offers == "PIPELINING":
+        script.say(250, 250, 354)
+        script.flight()
+    behind = script.mail()
+    script.flight()
+    script.pipeline.cancel(mail, cancelled())
+    outcome = mail.outcome
+    script.say(*(() if offers == "PIPELINING" else (250, 250)), 250)
+    assert mail.outcome is outcome
+    assert error(mail).in_doubt
+    assert script.pipeline.finished == [mail]
+    assert behind.outcome is None
+
+
 def test_behind_421_a_cancelled_mail_is_not_in_doubt() -> None:
     script = Script()
     script.mail()

@@ -106,9 +106,7 @@ async def test_smtplib_delivers_by_lmtp() -> None:
 async def test_starttls_begins_a_session_anew() -> None:
     sink = Sink(reactor, starttls=CERTIFICATES.server_context())
     await sink.listen()
-    await deferToThread(
-        lambda: send_with_smtplib(smtplib.SMTP("127.0.0.1", sink.port, timeout=10), tls=True)
-    )
+    await deferToThread(lambda: send_with_smtplib(smtplib.SMTP("127.0.0.1", sink.port, timeout=10), tls=True))
     (session,) = sink.sessions
     assert session.tls
     assert [command.split()[0].upper() for command in session.commands[:3]] == [b"EHLO", b"STARTTLS", b"EHLO"]

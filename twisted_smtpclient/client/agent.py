@@ -168,9 +168,7 @@ class DeliveryAgent:
             server=server,
             reactor=self._reactor,
             tls=self._tls.terms(server) if server.tls is not TLSMode.NO else None,
-            leave_out=frozenset(
-                keyword for keyword in ("STARTTLS", *_OPTIONAL) if breaks(server, keyword)
-            ),
+            leave_out=frozenset(keyword for keyword in ("STARTTLS", *_OPTIONAL) if breaks(server, keyword)),
             depth=self._depth,
             idle_timeout=self._idle_timeout,
         )
@@ -183,7 +181,8 @@ class DeliveryAgent:
     def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""
         delivery = share.delivery
-        server, envelope, limits = delivery.server, share.envelope, session.limits
+        envelope = delivery.envelope if share.positions is None else share.envelope
+        server, limits = delivery.server, session.limits
         if limits.in_transaction and (limit := limits.recipients_of(envelope)) is not None:
             self._pool.submit(server, share.split(limit), first=True)
             envelope = share.envelope

@@ -181,6 +181,4 @@ def _accepted(entry: RecipientStatus) -> bool:
 
 
 def _too_many(entry: RecipientStatus) -> bool:
-    return (
-        entry.command == "RCPT" and entry.code == 452 and entry.enhanced in (None, _TOO_MANY_RECIPIENTS)
-    )
+    return entry.command == "RCPT" and entry.code == 452 and entry.enhanced in (None, _TOO_MANY_RECIPIENTS)

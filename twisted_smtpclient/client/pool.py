@@ -174,7 +174,8 @@ class _Lane(Generic[K, C, J]):
 
     def submit(self, job: J, *, first: bool) -> None:
         if not self._waiting and (connection := self._choose()) is not None:
-            self._give(connection, job)
+            self._move(connection, 1)
+            self._pool.assign(connection, job)
             return
         if first:
             self._waiting.appendleft(job)
@@ -211,7 +212,8 @@ class _Lane(Generic[K, C, J]):
 
     def _dispatch(self) -> None:
         while self._waiting and (connection := self._choose()) is not None:
-            self._give(connection, self._waiting.popleft())
+            self._move(connection, 1)
+            self._pool.assign(connection, self._waiting.popleft())
         while self._alone and self._may_open:
             self._open(self._alone.popleft())
         if self._alone:
@@ -230,10 +232,6 @@ class _Lane(Generic[K, C, J]):
                 self._drop(connection)
             self._lowest += 1
         return None
-
-    def _give(self, connection: C, job: J) -> None:
-        self._move(connection, 1)
-        self._pool.assign(connection, job)
 
     def _move(self, connection: C, change: int) -> None:
         by_load, capacity = self._by_load, connection.capacity

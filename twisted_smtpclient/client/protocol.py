@@ -183,7 +183,6 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         """What the server offers and turned out not to have, if anything."""
         return self._exchange.pipeline.broken if self._exchange is not None else None
 
-
     def when_ready(self) -> Deferred[PipeliningESMTPClient]:
         """
         Fires with the session when mails can be sent, errbacks with the
@@ -236,12 +235,13 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         once, when ``transaction.outcome`` is there.
         """
         self.submitted += 1
-        if not self.accepts:
+        exchange = self._exchange
+        if exchange is not None and self.accepts:
+            exchange.submit(transaction)
+        elif not self.accepts:
             _give_back([transaction], self._error or ConnectionLost("the session takes no further mail"))
-        elif self._exchange is None:
-            self._early.append(transaction)
         else:
-            self._exchange.submit(transaction)
+            self._early.append(transaction)
 
     def cancel(self, transaction: Transaction, error: DeliveryError) -> None:
         """

@@ -189,9 +189,7 @@ class _Delivery:
             return error
         return _fault(failure)
 
-    def _end(
-        self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None
-    ) -> None:
+    def _end(self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None) -> None:
         try:
             self._answer(reply)
         except Exception:

@@ -119,6 +119,7 @@ class Pipeline:
     :param depth: how many mails may be under way where grouped.
     :ivar finished: mails whose outcome was settled, for the caller to take.
     :ivar end: how the connection goes on.
+    :ivar accepts: whether a further mail may be submitted.
     :ivar begun: how many mails were begun.
     :ivar answered: how many mails had all their replies.
     :ivar broken: the extension that the server offers and turned out not to
@@ -131,6 +132,7 @@ class Pipeline:
         self.chunked = chunked
         self.finished: list[Transaction] = []
         self.end = End.OPEN
+        self.accepts = True
         self.begun = 0
         self.answered = 0
         self.broken: str | None = None
@@ -170,11 +172,6 @@ class Pipeline:
         return len(self._queue) + len(self._outstanding)
 
     @property
-    def accepts(self) -> bool:
-        """Whether a further mail may be submitted."""
-        return self.end is End.OPEN and not self._finishing and self._doomed is None
-
-    @property
     def awaiting(self) -> Command | None:
         """What the connection waits for now; None where it waits for nothing."""
         if self._outstanding:
@@ -198,6 +195,7 @@ class Pipeline:
     def finish(self) -> None:
         """No further mail will come: write QUIT as soon as it can go."""
         self._finishing = True
+        self.accepts = False
 
     def rest(self) -> None:
         """The connection is idle until the next mail, if nothing is under way."""
@@ -229,7 +227,7 @@ class Pipeline:
         at, count = 0, len(replies)
         outstanding = self._outstanding
         while at < count:
-            if outstanding:
+            if outstanding and self.end is End.OPEN:
                 head = outstanding[0]
                 end = at + head.owed
                 if head.unheard and end <= count and head.receive_group(replies[at:end]):
@@ -303,6 +301,7 @@ class Pipeline:
         time; ``error`` is the outcome of the mail that it happened to.
         """
         self.end = End.ABORT
+        self.accepts = False
         if self._outstanding:
             self._conclude(self._outstanding.popleft(), error, moves=False)
         self.lost(ConnectionLost(f"the connection was given up: {error}"))
@@ -315,6 +314,7 @@ class Pipeline:
         ``error`` as its outcome.
         """
         self.end = End.ABORT
+        self.accepts = False
         self._writing = self._doomed = None
         self._block, self._blocks = b"", iter(())
         while self._outstanding:
@@ -371,21 +371,21 @@ class Pipeline:
         All of the envelope and the command behind it, with the content where
         it is chunked, in one piece: what most mails are.
         """
-        pieces = [b"RSET\r\n", transaction.mail] if rset else [transaction.mail]
-        pieces += [entry.command for entry in transaction.envelope.recipients]
+        recipients = transaction.envelope.recipients
+        count = len(recipients)
+        rcpts = recipients[0].command if count == 1 else b"".join([entry.command for entry in recipients])
+        begin = b"RSET\r\n" + transaction.mail if rset else transaction.mail
         transaction.mail = b""
-        transaction.rcpts_written = count = len(transaction.envelope.recipients)
+        transaction.rcpts_written = count
         transaction.owed = count + 3 if rset else count + 2
         transaction.unheard = True
         if self.chunked:
             content = transaction.content
             transaction.stage = Stage.WHOLE
-            pieces += (b"BDAT %d LAST\r\n" % content.size, content.for_bdat())
-        else:
-            self._writing = transaction
-            transaction.stage = Stage.DATA
-            pieces.append(b"DATA\r\n")
-        return b"".join(pieces)
+            return b"%b%bBDAT %d LAST\r\n%b" % (begin, rcpts, content.size, content.for_bdat())
+        self._writing = transaction
+        transaction.stage = Stage.DATA
+        return begin + rcpts + b"DATA\r\n"
 
     def _quit(self) -> bytes:
         if not self._finishing or self._quit_written or (self._outstanding and not self.grouped):
@@ -490,6 +490,7 @@ class Pipeline:
     def _doom(self, transaction: Transaction) -> None:
         """Write nothing more at all, and abort once the mails ahead are heard."""
         self._doomed = transaction
+        self.accepts = False
         self._writing = None
         self._abort_if_doomed()
 
@@ -501,6 +502,7 @@ class Pipeline:
         """Write nothing more; the replies that still come count."""
         if self.end is End.OPEN:
             self.end = End.LINGER
+            self.accepts = False
             self._farewell = why
 
     def _abort_if_heard_out(self) -> None:
@@ -553,7 +555,9 @@ class Pipeline:
 
     def _finish_head(self) -> None:
         """The mail outstanding the longest has all its replies."""
-        head = self._outstanding.popleft()
+        head = self._outstanding[0]
+        verdict = None if head.moves else head.verdict()
+        self._outstanding.popleft()
         if head is self._writing:
             self._writing = None
         if head is self._last:
@@ -561,7 +565,6 @@ class Pipeline:
             self._needs_rset = not head.ended_well
         self._may_be_refused_once_more = head.may_be_refused_once_more
         self._bdat_is_known = self._bdat_is_known or head.bdat_taken
-        verdict = None if head.moves else head.verdict()
         if head.group_was_lost:
             self._group_was_lost(head)
         elif verdict is not None:

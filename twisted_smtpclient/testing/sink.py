@@ -32,7 +32,6 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-
 class Sink:
     """
     An SMTP or LMTP server for tests, demonstrations and documentation.
