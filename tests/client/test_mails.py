@@ -31,7 +31,7 @@ from twisted_smtpclient import (
     Timeouts,
 )
 from twisted_smtpclient.smtp.content import BLOCK, SMALL
-from twisted_smtpclient.smtp.pipeline import WRITE
+from twisted_smtpclient.smtp.sender import WRITE
 from twisted_smtpclient.smtp.transaction import Transaction
 from twisted_smtpclient.testing import Action, Closed, Fault, Sink, Stage
 

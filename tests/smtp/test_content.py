@@ -4,6 +4,7 @@ Tests of the content: what a server that un-stuffs it has, is what was sent.
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from unittest import mock
 
@@ -242,3 +243,16 @@ def test_what_is_not_bytes_is_refused_before_anything_is_sent(message: object) -
 
 def test_its_repr_does_not_show_the_message() -> None:
     assert repr(Content(b"secret\n")) == "<Content of 8 octets>"
+
+
+def test_all_short_messages_of_line_ends_and_dots_come_through() -> None:
+    for length in range(7):
+        for octets in itertools.product(b"\r\n.a", repeat=length):
+            check(bytes(octets))
+
+
+@pytest.mark.parametrize("size", [SMALL - 1, SMALL, SMALL + 1])
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r", b"\xff\r\n\n", b"\n\r"])
+def test_line_ends_are_told_apart_on_both_sides_of_small(size: int, end: bytes) -> None:
+    message = b"a\r\n" * (size // 3)
+    check(message[: size - len(end)].rstrip(b"\r\n") + b"\x80" + end)

@@ -370,3 +370,14 @@ def test_whatever_parameters_are_given_are_words_or_refused(wanted: dict[str, st
 def test_they_show_what_they_are() -> None:
     assert repr(Recipient("a@b")) == "<Recipient 'a@b'>"
     assert repr(Envelope("a@b", ["c@d", "e@f"])) == "<Envelope from 'a@b' to 2>"
+
+
+def test_a_part_of_an_envelope_differs_in_its_recipients_alone() -> None:
+    whole = Envelope("é@x.de", ["a@x.de", "b@x.de", "c@x.de"], parameters={"BY": "120;R"})
+    part = whole.part([whole.recipients[2], whole.recipients[0]])
+    assert [recipient.address for recipient in part.recipients] == ["c@x.de", "a@x.de"]
+    assert part.sender == whole.sender
+    assert part.reverse_path == whole.reverse_path
+    assert part.parameters == whole.parameters == b" BY=120;R"
+    assert part.needs_smtputf8 is True
+    assert len(whole.recipients) == 3

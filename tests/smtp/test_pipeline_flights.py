@@ -10,7 +10,8 @@ from tests.smtp.script import LARGE, TEXT, Script, verdicts
 from twisted_smtpclient.errors import ExtensionUnsupported, MessageTooLarge
 from twisted_smtpclient.smtp.content import BLOCK, Content
 from twisted_smtpclient.smtp.envelope import Envelope
-from twisted_smtpclient.smtp.pipeline import WRITE, End
+from twisted_smtpclient.smtp.pipeline import End
+from twisted_smtpclient.smtp.sender import WRITE
 from twisted_smtpclient.smtp.transaction import Transaction
 
 ENVELOPE = b"MAIL FROM:<s%d@x>\r\nRCPT TO:<r%d@x>\r\n"

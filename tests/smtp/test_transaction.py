@@ -15,7 +15,8 @@ from twisted_smtpclient.smtp.envelope import Envelope
 from twisted_smtpclient.smtp.policy import Timeouts
 from twisted_smtpclient.smtp.reply import Reply
 from twisted_smtpclient.smtp.result import DeliveryResult, Status
-from twisted_smtpclient.smtp.transaction import COMMANDS, Awaited, Transaction
+from twisted_smtpclient.smtp.steps import COMMANDS, Awaited
+from twisted_smtpclient.smtp.transaction import Transaction
 
 BOTH = "PIPELINING CHUNKING"
 WAYS = [BOTH, "PIPELINING", "CHUNKING", ""]

@@ -14,7 +14,8 @@ from ..errors import ConnectionLost, DeliveryError, InternalError, ProtocolError
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Timeouts
 from ..smtp.reply import Reply, ReplyParser
-from ..smtp.transaction import Command, Transaction
+from ..smtp.steps import Command
+from ..smtp.transaction import Transaction
 from .connect import Reactor
 from .watch import Watch
 
@@ -142,7 +143,13 @@ class Exchange:
         while self.pipeline.finished:
             finished, self.pipeline.finished = self.pipeline.finished, []
             for transaction in finished:
-                tell(transaction)
+                on_settled, transaction.on_settled = transaction.on_settled, None
+                if on_settled is not None:
+                    try:
+                        on_settled(transaction)
+                    except Exception:
+                        # It harms no other mail.
+                        _log.failure("on_settled failed")
 
     def overdue(self) -> None:
         """What was waited for has not come in time."""

@@ -48,17 +48,19 @@ class Content:
     :param message: the message; it is not copied.
     :raises InvalidRequest: naming ``message``, where it is not bytes: text has
         no octets yet, and a bytearray may change while it is sent.
+    :ivar small: whether it is sent in one piece.
     :ivar size: octets once each line end is CRLF: what BDAT announces, and
         SIZE (RFC 1870 section 3).
     """
 
-    __slots__ = ("_bdat", "_canonical", "_data", "message", "size")
+    __slots__ = ("_bdat", "_canonical", "_data", "message", "size", "small")
 
     def __init__(self, message: bytes) -> None:
         if not isinstance(message, bytes):
             raise InvalidRequest("expected bytes", "message")
         self.message = message
-        if len(message) <= SMALL and _has_no_line_end_but_crlf(message):
+        self.small = len(message) <= SMALL
+        if self.small and _has_no_line_end_but_crlf(message):
             self.size = len(message)
             self._canonical = True
         else:
@@ -73,11 +75,6 @@ class Content:
 
     def __repr__(self) -> str:
         return f"<Content of {self.size} octets>"
-
-    @property
-    def small(self) -> bool:
-        """Whether the content is sent in one piece."""
-        return len(self.message) <= SMALL
 
     @property
     def eight_bit(self) -> bool:

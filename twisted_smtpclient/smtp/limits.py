@@ -27,11 +27,6 @@ class Limits(NamedTuple):
     recipients: int | None = None
     domains: int | None = None
 
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is limited at all."""
-        return self.recipients is not None or self.domains is not None
-
     @classmethod
     def of(cls, extensions: Extensions) -> Limits:
         """Read LIMITS; what is not of its grammar is passed over (section 3)."""
@@ -39,6 +34,8 @@ class Limits(NamedTuple):
         for parameter in extensions.get("LIMITS", ()):
             if match := _LIMIT.fullmatch(parameter):
                 told[match[1].upper()] = int(match[2])
+        if not told:
+            return UNLIMITED
         return cls(told.get("MAILMAX"), told.get("RCPTMAX"), told.get("RCPTDOMAINMAX"))
 
     def recipients_of(self, envelope: Envelope) -> int | None:
@@ -57,3 +54,7 @@ class Limits(NamedTuple):
                     allowed = position
                     break
         return None if allowed == count else allowed
+
+
+#: Most servers': one value, so that a mail asks only whether it is this one.
+UNLIMITED: Final = Limits()

@@ -2,8 +2,8 @@
 One mail on one connection: MAIL to the end of its content.
 
 A transaction is one plan with two positions in it.  The *sender*'s is
-:class:`Stage`, moved by :mod:`~twisted_smtpclient.smtp.pipeline` as octets
-are written; the *receiver*'s is :class:`Awaited`, moved here as replies come.
+:class:`~.steps.Stage`, moved by :mod:`~twisted_smtpclient.smtp.sender` as octets
+are written; the *receiver*'s is :class:`~.steps.Awaited`, moved here as replies come.
 Between them stands ``owed``, the number of replies to what was written.  A
 reply while nothing is owed came too early: the server cannot know what it
 answers.
@@ -11,101 +11,22 @@ answers.
 
 from __future__ import annotations
 
-import enum
 import itertools
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from ..errors import DeliveryError, ExtensionUnsupported, MessageTooLarge, ProtocolError
+from ..errors import DeliveryError, ProtocolError
 from .content import Content
 from .envelope import Envelope
-from .extensions import Extensions
 from .reply import Reply
 from .result import VERDICTS, DeliveryResult, RecipientStatus, Status
-
-
-class Stage(enum.IntEnum):
-    """How far a transaction has been written."""
-
-    QUEUED = 0
-    #: RSET, MAIL and some RCPT
-    ENVELOPE = 1
-    #: all of the envelope; the content's command is next
-    ADDRESSED = 2
-    #: DATA; its content is next, if the server says 354
-    DATA = 3
-    #: some of the content
-    CONTENT = 4
-    #: all of the content, or a lone dot in its place
-    WHOLE = 5
-    #: no content, and none will come
-    CUT = 6
-
-
-class Awaited(enum.IntEnum):
-    """Which reply of a transaction is next."""
-
-    RSET = 0
-    MAIL = 1
-    RCPT = 2
-    DATA = 3
-    END_OF_DATA = 4
-    LONE_DOT = 5
-    BDAT = 6
-
-
-class Command(NamedTuple):
-    """
-    What is to be known of a command whose reply is waited for.
-
-    :ivar name: as the verdict names it.
-    :ivar timeout: the field of :class:`~.policy.Timeouts` that bounds it.
-    :ivar phrase: what did not happen, where it ran out.
-    """
-
-    name: str
-    timeout: str
-    phrase: str
-
-
-COMMANDS: Final = {
-    Awaited.RSET: Command("RSET", "other", "no reply to RSET"),
-    Awaited.MAIL: Command("MAIL", "mail", "no reply to MAIL"),
-    Awaited.RCPT: Command("RCPT", "rcpt", "no reply to RCPT"),
-    Awaited.DATA: Command("DATA", "data_initiation", "no reply to DATA"),
-    Awaited.END_OF_DATA: Command(".", "data_termination", "no reply to the end of data"),
-    Awaited.LONE_DOT: Command(".", "data_termination", "no reply to the end of data"),
-    Awaited.BDAT: Command("BDAT", "bdat_last", "no reply to BDAT"),
-}
+from .steps import COMMANDS, Awaited, Stage
 
 _code_of: Final = attrgetter("code")
 
 #: BDAT is not a command to this server, whatever it offered.
 _UNKNOWN_COMMAND: Final = frozenset({500, 502})
-
-
-def mail_command(envelope: Envelope, content: Content, extensions: Extensions) -> bytes:
-    """
-    The MAIL command, with the parameters that the mail needs and the server
-    offers.
-
-    :raises MessageTooLarge: the server announced a smaller limit (RFC 1870).
-    :raises ExtensionUnsupported: an address needs SMTPUTF8 (RFC 6531).
-    """
-    command = b"MAIL FROM:<%b>" % envelope.reverse_path
-    if extensions.size:
-        limit = extensions.size_limit
-        if limit is not None and content.size > limit:
-            raise MessageTooLarge(f"the message has {content.size} octets, the server takes {limit}")
-        command += b" SIZE=%d" % content.size
-    if extensions.eightbitmime and content.eight_bit:
-        command += b" BODY=8BITMIME"
-    if envelope.needs_smtputf8:
-        if not extensions.smtputf8:
-            raise ExtensionUnsupported("an address has no ASCII form, and the server does not offer SMTPUTF8")
-        command += b" SMTPUTF8"
-    return command + envelope.parameters + b"\r\n"
 
 
 class Transaction:
