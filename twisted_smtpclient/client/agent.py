@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from ..errors import DeliveryError, ExtensionUnsupported, ShuttingDown
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope, Recipient
+from ..smtp.limits import UNLIMITED
 from ..smtp.policy import Mode, Protocol, Server, TLSMode, helo_name
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
@@ -96,7 +97,7 @@ class DeliveryAgent:
             :class:`~.delivery.DeliveryCancelled`; neither the agent nor other
             mails on the same connection notice.
         """
-        delivery = Delivery(self, server, envelope, content)
+        delivery = Delivery(self, server, envelope, content, reuse=reuse)
         if self._closed:
             delivery.settle(delivery.add_share(), ShuttingDown("the agent is closed"))
             return delivery.result
@@ -183,16 +184,19 @@ class DeliveryAgent:
         delivery = share.delivery
         envelope = delivery.envelope if share.positions is None else share.envelope
         server, limits = delivery.server, session.limits
-        if limits.in_transaction and (limit := limits.recipients_of(envelope)) is not None:
-            self._pool.submit(server, share.split(limit), first=True)
-            envelope = share.envelope
+        most = self._messages
+        if limits is not UNLIMITED:
+            most = min(most, limits.mails or most)
+            if (limit := limits.recipients_of(envelope)) is not None:
+                self._submit_again(share.split(limit))
+                envelope = share.envelope
         transaction = Transaction(envelope, delivery.content, lmtp=server.protocol is Protocol.LMTP)
         transaction.owner = share
         transaction.on_settled = self._on_settled
         share.transaction = transaction
         share.session = session
         session.submit(transaction)
-        if session.submitted >= (limits.mails or self._messages) or session.submitted >= self._messages:
+        if session.submitted >= most:
             session.finish()
 
     def _settled(self, transaction: Transaction) -> None:
@@ -203,14 +207,21 @@ class DeliveryAgent:
         assert outcome is not None
         share.transaction = share.session = None
         if transaction.untouched and self._moves(share, session, outcome):
-            self._pool.submit(server, share, first=True)
+            self._submit_again(share)
             self._pool.done(server, session)
             return
         # First of all room is made, for who is told may send the next mail.
         self._pool.done(server, session)
         rest = share.delivery.settle(share, outcome)
         if rest is not None:
-            self._pool.submit(server, rest, first=True)
+            self._submit_again(rest)
+
+    def _submit_again(self, share: Share) -> None:
+        """What has waited its turn before goes first; one of its own stays so."""
+        if share.delivery.reuse:
+            self._pool.submit(share.delivery.server, share, first=True)
+        else:
+            self._pool.submit_alone(share.delivery.server, share)
 
     def _moves(self, share: Share, session: PipeliningESMTPClient, error: object) -> bool:
         """Whether a mail that was not done goes to another connection."""

@@ -85,16 +85,22 @@ class Delivery:
     One request of a caller, and its one result.
 
     :param owner: told when its Deferred is cancelled, and when it has ended.
+    :param reuse: whether it may share connections with other deliveries.
     :ivar result: the caller's Deferred.
     :ivar shares: what is not settled yet.
     """
 
-    __slots__ = ("_error", "_owner", "_statuses", "content", "envelope", "result", "server", "shares")
+    __slots__ = (
+        "_error", "_owner", "_statuses", "content", "envelope", "result", "reuse", "server", "shares",
+    )  # fmt: skip
 
-    def __init__(self, owner: Owner, server: Server, envelope: Envelope, content: Content) -> None:
+    def __init__(
+        self, owner: Owner, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+    ) -> None:
         self.server = server
         self.envelope = envelope
         self.content = content
+        self.reuse = reuse
         self.result: Deferred[DeliveryResult] = Deferred(self._cancelled)
         self.shares: set[Share] = set()
         self._owner = owner
@@ -119,7 +125,9 @@ class Delivery:
         """
         if share not in self.shares:
             return None
-        rest = self._continue(share, outcome) if isinstance(outcome, DeliveryResult) else None
+        rest = None
+        if isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
+            rest = self._continue(share, outcome)
         self.shares.discard(share)
         if share.positions is None:
             self._end(outcome)
@@ -135,12 +143,18 @@ class Delivery:
         a further transaction (RFC 5321 section 4.5.3.1.10).
         """
         recipients = outcome.recipients
-        if len(recipients) == 1 or not any(_too_many(entry) for entry in recipients):
-            return None
-        if not any(_accepted(entry) for entry in recipients):
+        if not any(_too_many(entry) for entry in recipients):
             return None
         places = share.positions or range(len(recipients))
-        rest = [place for place, entry in zip(places, recipients, strict=True) if _too_many(entry)]
+        rest: list[int] = []
+        accepted = False
+        for place, entry in zip(places, recipients, strict=True):
+            if accepted and _too_many(entry):
+                rest.append(place)
+            elif _accepted(entry):
+                accepted = True
+        if not rest:
+            return None
         share.positions = places
         return self.add_share(rest)
 

@@ -10,6 +10,11 @@ A job (a mail) goes
 3. else to the connection with the fewest under way, to its capacity;
 4. else it waits: first come, first served among the jobs of its key.
 
+A job that is to have a connection of its own (:meth:`Pool.submit_alone`) waits
+for room to open one; where there is none, the connection with the fewest under
+way closes behind them to make it.  Of two that wait for a new connection, one
+of each kind, the older one has it.
+
 Jobs of different keys never wait for each other.  Each call decides in one
 synchronous step, by counts that are kept up to date as things happen, so the
 cost of a job does not grow with the number of connections.
@@ -17,7 +22,7 @@ cost of a job does not grow with the number of connections.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -42,7 +47,7 @@ class Connection(Protocol):
     def accepts(self) -> bool:
         """Whether it takes a further job."""
 
-    #: how many jobs may be under way on it at a time
+    #: how many jobs may be under way on it at a time; always the same
     capacity: int
 
     def finish(self) -> None:
@@ -54,7 +59,7 @@ class Connection(Protocol):
 
 K = TypeVar("K", bound=Hashable)
 C = TypeVar("C", bound=Connection)
-J = TypeVar("J")
+J = TypeVar("J", bound=Hashable)
 
 
 class Pool(Generic[K, C, J]):
@@ -113,7 +118,11 @@ class Pool(Generic[K, C, J]):
         self._lane(key).submit_alone(job)
 
     def withdraw(self, key: K, job: J) -> bool:
-        """Take a job back that waits; False where it does not wait."""
+        """
+        Take a job back that waits, or whose own connection is being opened.
+
+        :returns: False where it was given to a connection, or refused.
+        """
         lane = self._lanes.get(key)
         return lane is not None and lane.withdraw(job)
 
@@ -134,9 +143,10 @@ class Pool(Generic[K, C, J]):
             lane = self._lanes[key] = _Lane(self, key)
         return lane
 
-    def forget(self, key: K) -> None:
-        """A key has nothing open and nothing waiting."""
-        self._lanes.pop(key, None)
+    def forget(self, key: K, lane: _Lane[K, C, J]) -> None:
+        """A key has nothing open and nothing waiting; for its lane alone."""
+        if self._lanes.get(key) is lane:
+            del self._lanes[key]
 
 
 class _Lane(Generic[K, C, J]):
@@ -145,8 +155,13 @@ class _Lane(Generic[K, C, J]):
     def __init__(self, pool: Pool[K, C, J], key: K) -> None:
         self._pool = pool
         self._key = key
-        self._waiting: deque[J] = deque()
-        self._alone: deque[J] = deque()
+        # Jobs that wait, each with its turn; one can be taken out of the middle
+        # of a hundred thousand.
+        self._waiting: OrderedDict[J, int] = OrderedDict()
+        self._alone: OrderedDict[J, int] = OrderedDict()
+        self._turn = 0
+        #: jobs for which a connection of their own is being opened
+        self._opening_for: set[J] = set()
         #: connections with room, by the number of jobs under way on them
         self._by_load: list[dict[C, None]] = [{}]
         #: no shelf below has a connection on it
@@ -168,7 +183,7 @@ class _Lane(Generic[K, C, J]):
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return len(self._waiting) + len(self._alone)
+        return len(self._waiting) + len(self._alone) + len(self._opening_for)
 
     # What happens.
 
@@ -177,23 +192,26 @@ class _Lane(Generic[K, C, J]):
             self._move(connection, 1)
             self._pool.assign(connection, job)
             return
+        self._waiting[job] = 0 if first else self._next_turn()
         if first:
-            self._waiting.appendleft(job)
-        else:
-            self._waiting.append(job)
+            self._waiting.move_to_end(job, last=False)
         # One for each job: those that are opening may have been for jobs that
         # were withdrawn since, and may be stuck.
         if self._may_open:
             self._open(None)
 
     def submit_alone(self, job: J) -> None:
-        self._alone.append(job)
+        self._alone[job] = self._next_turn()
         self._dispatch()
 
     def withdraw(self, job: J) -> bool:
+        if job in self._opening_for:
+            # What is being opened may do for another.
+            self._opening_for.discard(job)
+            return True
         for queue in (self._waiting, self._alone):
             if job in queue:
-                queue.remove(job)
+                del queue[job]
                 self._forget_if_empty()
                 return True
         return False
@@ -210,26 +228,40 @@ class _Lane(Generic[K, C, J]):
 
     # What follows.
 
+    def _next_turn(self) -> int:
+        self._turn += 1
+        return self._turn
+
     def _dispatch(self) -> None:
         while self._waiting and (connection := self._choose()) is not None:
             self._move(connection, 1)
-            self._pool.assign(connection, self._waiting.popleft())
-        while self._alone and self._may_open:
-            self._open(self._alone.popleft())
+            self._pool.assign(connection, self._waiting.popitem(last=False)[0])
+        while self._may_open and (self._alone or self._wants_another):
+            if self._alone and not (self._wants_another and _first(self._waiting) < _first(self._alone)):
+                self._open(self._alone.popitem(last=False)[0])
+            else:
+                self._open(None)
         if self._alone:
             self._make_room()
-        while self.opening < len(self._waiting) and self._may_open:
-            self._open(None)
+
+    @property
+    def _wants_another(self) -> bool:
+        """Whether more wait than connections are being opened for them."""
+        return self.opening - len(self._opening_for) < len(self._waiting)
 
     def _choose(self) -> C | None:
         """The connection for the next job; None where it is to wait."""
         while self._lowest < len(self._by_load):
             connections = self._by_load[self._lowest]
             while connections:
-                connection = next(iter(connections))
+                # The last one that came here: those that are not needed stay
+                # idle until they close.  To look at the first is to pass all
+                # that have left since, one by one.
+                connection, _ = connections.popitem()
                 if connection.accepts:
+                    connections[connection] = None
                     return connection if self._lowest < FEW or not self._may_open else None
-                self._drop(connection)
+                del self._loads[connection]
             self._lowest += 1
         return None
 
@@ -280,19 +312,26 @@ class _Lane(Generic[K, C, J]):
             closing += 1
 
     def _open(self, job: J | None) -> None:
+        """Open a connection, for whoever waits or for one job alone."""
         self.opening += 1
+        if job is not None:
+            self._opening_for.add(job)
         opening = self._pool.open_connection(self._key)
         opening.addCallbacks(self._opened, self._failed, callbackArgs=(job,), errbackArgs=(job,))
 
     def _opened(self, connection: C, job: J | None) -> None:
         self.opening -= 1
         self.open += 1
-        if job is None:
+        if job is not None and job in self._opening_for:
+            self._opening_for.discard(job)
+            self._pool.assign(connection, job)
+            connection.finish()
+        elif job is None or self._waiting:
             self._loads[connection] = 0
             self._by_load[0][connection] = None
             self._lowest = 0
         else:
-            self._pool.assign(connection, job)
+            # The one that it was for was taken back.
             connection.finish()
         connection.when_gone().addCallback(self._gone, connection)
         self._dispatch()
@@ -307,13 +346,16 @@ class _Lane(Generic[K, C, J]):
         self.opening -= 1
         error: Any = failure.value
         if job is not None:
-            self._pool.refuse(job, error)
+            if job in self._opening_for:
+                self._opening_for.discard(job)
+                self._pool.refuse(job, error)
         elif self.open or self.opening:
             # It is up, and wants no more of us: make do with what there is.
             self._lowered = max(1, self.open + self.opening)
             self._lowered_until = self._pool.reactor.seconds() + LOWERED
         else:
-            refused, self._waiting = self._waiting, deque()
+            self._lowered = None
+            refused, self._waiting = self._waiting, OrderedDict()
             for waiting in refused:
                 self._pool.refuse(waiting, error)
         self._dispatch()
@@ -321,4 +363,9 @@ class _Lane(Generic[K, C, J]):
 
     def _forget_if_empty(self) -> None:
         if not (self.open or self.opening or self._waiting or self._alone):
-            self._pool.forget(self._key)
+            self._pool.forget(self._key, self)
+
+
+def _first(waiting: OrderedDict[J, int]) -> int:
+    """The turn of the one that has waited longest."""
+    return next(iter(waiting.values()))

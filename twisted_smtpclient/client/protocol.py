@@ -36,7 +36,7 @@ from ..errors import (
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.handshake import Handshake
-from ..smtp.limits import Limits
+from ..smtp.limits import UNLIMITED, Limits
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Mode, Protocol, Server, TLSMode, helo_name
 from ..smtp.reply import ReplyParser
@@ -127,7 +127,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         self._gone: list[Deferred[None]] = []
         self._error: DeliveryError | None = None
         self.capacity = 1
-        self.limits = Limits()
+        self.limits = UNLIMITED
         self.submitted = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
@@ -236,7 +236,7 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         """
         self.submitted += 1
         exchange = self._exchange
-        if exchange is not None and self.accepts:
+        if exchange is not None and exchange.pipeline.accepts and not self._closing:
             exchange.submit(transaction)
         elif not self.accepts:
             _give_back([transaction], self._error or ConnectionLost("the session takes no further mail"))

@@ -47,9 +47,9 @@ class Quirks:
         if not self.breaks(server, keyword):
             self._log.warn(
                 "{server} offers {keyword} and breaks on it ({reason}); left out for {seconds:g} s",
-                server=str(server),
+                server=_printable(str(server)),
                 keyword=keyword,
-                reason=reason,
+                reason=_printable(reason),
                 seconds=REMEMBERED,
             )
         key = _key(server, keyword)
@@ -57,6 +57,11 @@ class Quirks:
         if len(self._until) >= MAX_SERVERS:
             del self._until[next(iter(self._until))]
         self._until[key] = self._reactor.seconds() + REMEMBERED
+
+
+def _printable(text: str) -> str:
+    """A server's words, and a socket's path, fit for a line of the log."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _key(server: Server, keyword: str) -> tuple[str, int, Protocol, str]:
