@@ -14,6 +14,7 @@ import sys
 import tempfile
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from benchmarks import plot, table
 from benchmarks.children import Programs
@@ -96,6 +97,7 @@ def main() -> int:
     # Each child may have as many connections as the system lets us.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    about = machine()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         programs = Programs(Path(folder))
         if not programs.sink_is_fast:
@@ -108,19 +110,15 @@ def main() -> int:
             at_once=arguments.quick,
             tell=_tell,
         )
-    return _report(Results(measured, quick=arguments.quick), arguments, sink_is_fast=programs.sink_is_fast)
+    about["sink"] = "in C" if programs.sink_is_fast else "in Python"
+    about["settings"] = "quick" if arguments.quick else f"median of {arguments.runs} (least-most)"
+    return _report(Results(measured, quick=arguments.quick), about, arguments.output)
 
 
-def _report(results: Results, arguments: argparse.Namespace, *, sink_is_fast: bool) -> int:
+def _report(results: Results, about: dict[str, Any], output: Path) -> int:
     targets = judge(results)
-    about = {
-        **machine(),
-        "sink": "in C" if sink_is_fast else "in Python",
-        "settings": "quick" if arguments.quick else f"median of {arguments.runs} (least-most)",
-    }
     for line in table.terminal(results, targets, about):
         _say(line)
-    output: Path = arguments.output
     output.mkdir(parents=True, exist_ok=True)
     document = {
         "about": about,

@@ -44,7 +44,6 @@ class Programs:
     :ivar sink: the sink's command.
     :ivar sink_is_fast: whether it is the one in C.
     :ivar smtp_source: path of Postfix's generator, or None.
-    :ivar daemon_options: options of the daemon by name; those it has.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,7 +53,6 @@ class Programs:
         self.sink = [str(compiled)] if compiled else [sys.executable, "-m", "benchmarks.python_sink"]
         unpacked = Path(os.environ.get("SMTP_SERVERS") or SERVERS, "bin")
         self.smtp_source = shutil.which("smtp-source", path=f"{unpacked}{os.pathsep}{os.environ['PATH']}")
-        self.daemon_help = _output([*_TWISTD, "smtpclient", "--help"])
 
 
 def _compile_sink(folder: Path) -> Path | None:
@@ -88,13 +86,6 @@ def _start(command: Sequence[object], folder: Path, **streams: Any) -> subproces
     return subprocess.Popen(  # noqa: S603  # each command is one of this package
         list(map(str, command)), cwd=folder, env=_environment(), **streams
     )
-
-
-def _output(command: Sequence[str]) -> str:
-    done = subprocess.run(  # noqa: S603  # our own daemon
-        command, capture_output=True, text=True, check=False, env=_environment(), timeout=PATIENCE
-    )
-    return done.stdout
 
 
 class Sink:
@@ -145,13 +136,11 @@ class Daemon:
 
     def __init__(self, programs: Programs, *, connections: int, depth: int) -> None:
         self._folder = programs.folder
-        wanted = {
-            "--connections-per-host": connections,
-            "--pipelining-depth": depth,
-            "--messages-per-connection": 999_999_999,
-        }
         self._options = [
-            f"{option}={value}" for option, value in wanted.items() if option in programs.daemon_help
+            f"--connections-per-host={connections}",
+            f"--pipelining-depth={depth}",
+            # As smtp-source -d: to the end.
+            "--messages-per-connection=999999999",
         ]
 
     def __enter__(self) -> Daemon:
@@ -172,7 +161,7 @@ class Daemon:
         while not _answers(self.port):
             if self._child.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
-                raise Failed(f"the daemon did not start: {log.read_text(errors='replace')[-2000:]}")
+                raise Failed(f"the daemon did not start: {_last_line(log.read_text(errors='replace'))}")
             # Nothing tells when another process begins to listen.
             time.sleep(0.02)
         return self
@@ -189,6 +178,11 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
+
+
+def _last_line(text: str) -> str:
+    """Of a traceback, what went wrong; at a length that a table bears."""
+    return text.strip().rpartition("\n")[2][:200]
 
 
 def _answers(port: int) -> bool:
@@ -225,7 +219,7 @@ def run_sender(module: str, argument: str, folder: Path) -> dict[str, float]:
         except subprocess.TimeoutExpired:
             raise Failed(f"not done in {LONGEST_RUN:.0f} s") from None
     if child.returncode or not output:
-        raise Failed(errors.strip()[-500:] or f"exit status {child.returncode}")
+        raise Failed(_last_line(errors) or f"exit status {child.returncode}")
     result: dict[str, float] = json.loads(output)
     return result
 
@@ -244,5 +238,5 @@ def measured_from_outside(command: Sequence[object], folder: Path) -> dict[str, 
         seconds = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
-        raise Failed(log.read_text(errors="replace").strip()[-500:])
+        raise Failed(_last_line(log.read_text(errors="replace")))
     return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak": 0}

@@ -124,5 +124,4 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "twisted": metadata.version("twisted"),
-        "twisted_smtpclient": metadata.version("twisted_smtpclient"),
     }

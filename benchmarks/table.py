@@ -16,6 +16,8 @@ __all__ = ["pages", "terminal"]
 
 _HEADINGS = ("who", "how", "messages/s", "CPU µs/message", "turns/message", "x smtp-source", "more")
 
+_UNMEASURED = "not measured"
+
 
 def terminal(results: Results, targets: Sequence[Target], about: dict[str, Any]) -> Iterator[str]:
     """Lines for people."""
@@ -56,7 +58,7 @@ def _tables(results: Results) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
 def _line(results: Results, each: Measured) -> tuple[str, ...]:
     row = each.row
     if not each.runs:
-        return (row.contender.value, _how(row), f"- ({each.missing or 'not measured'})", "", "", "", "")
+        return (row.contender.value, _how(row), f"{_UNMEASURED}: {each.missing}", "", "", "", "")
     ratio = results.against_peer(each, lambda run: run.rate)
     return (
         row.contender.value,
@@ -104,10 +106,10 @@ def _number(value: float) -> str:
 
 
 def _target(target: Target) -> tuple[str, ...]:
-    verdict = "-" if target.met is None else "yes" if target.met else "NO"
+    verdict = "" if target.met is None else "yes" if target.met else "NO"
     if target.met and target.goal_met is not None:
         verdict += ", and the goal" if target.goal_met else ", not the goal"
-    return (target.what, target.promise, target.reached or "not measured", verdict)
+    return (target.what, target.promise, target.reached or _UNMEASURED, verdict)
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -118,7 +120,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _is_missing(row: Sequence[str]) -> bool:
-    return row[2].startswith("- (")
+    return row[2].startswith(_UNMEASURED)
 
 
 def _list_table(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -135,7 +135,7 @@ def test_the_targets_find_all_that_they_judge_among_the_rows() -> None:
     assert [each.what for each in targets_of(*measured).values() if each.reached is None] == []
 
 
-@pytest.mark.parametrize("size", [1024, 10 * 1024, 100 * 1024])
+@pytest.mark.parametrize("size", [78, 79, 1024, 10 * 1024, 100 * 1024, 1024 * 1024])
 def test_the_body_of_a_message_has_the_octets_that_are_asked_for(size: int) -> None:
     body = message(size).partition(b"\r\n\r\n")[2]
 

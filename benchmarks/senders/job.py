@@ -22,6 +22,7 @@ SENDER: Final = "sender@example.org"
 
 #: 78 octets, CRLF included: what RFC 5322 section 2.1.1 asks for at the most.
 _LINE: Final = b"The quick brown fox jumps over the lazy dog, and so it does again and again.\r\n"
+_BLOCK: Final = _LINE * 1000
 
 #: What smtp-source puts in front of its lines.
 _HEADER: Final = (
@@ -71,9 +72,16 @@ class Job:
 
 
 def message(size: int) -> bytes:
-    """A message whose body has so many octets, with a line end behind the last."""
-    lines, rest = divmod(size, len(_LINE))
-    return b"".join([_HEADER, _LINE * lines, b"x" * (rest - 2), b"\r\n" if rest else b""])
+    """
+    A message whose body has so many octets, 78 at the least.
+
+    The first line is longer by what does not fill one.
+    """
+    # Joined of pieces that are used again and again, so that making it takes no
+    # more memory than it has itself.
+    blocks, rest = divmod(size, len(_BLOCK))
+    lines, rest = divmod(rest, len(_LINE))
+    return b"".join([_HEADER, b"x" * rest, *[_BLOCK] * blocks, *[_LINE] * lines])
 
 
 def addresses(count: int) -> list[str]:

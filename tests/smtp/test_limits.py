@@ -26,6 +26,11 @@ def test_each_limit_is_read_whatever_the_case_of_its_name() -> None:
     assert limits == Limits(mails=100, recipients=10, domains=1)
 
 
+def test_limits_that_are_all_of_no_grammar_are_none() -> None:
+    assert told() is UNLIMITED
+    assert told("RCPTMAX=0") is UNLIMITED
+
+
 @pytest.mark.parametrize(
     "parameter",
     [

@@ -136,13 +136,9 @@ class DeliveryAgent:
         """A session that is ready for mails."""
         if self._closed:
             return fail(ShuttingDown("the agent was closed"))
-        for keyword, field in _OPTIONAL.items():
-            if getattr(server, field) is Mode.DEPEND and self._quirks.breaks(server, keyword):
-                return fail(
-                    ExtensionUnsupported(
-                        f"the server offers {keyword}, but broke on it, and {field} is {Mode.DEPEND.value}"
-                    )
-                )
+        unsupported = self._unsupported(server)
+        if unsupported is not None:
+            return fail(unsupported)
         connecting = self._connector.connect(server, lambda: self._build(server))
         self._connecting.add(connecting)
         return connecting.addBoth(self._connected, connecting)
@@ -206,10 +202,17 @@ class DeliveryAgent:
         outcome = transaction.outcome
         assert outcome is not None
         share.transaction = share.session = None
-        if transaction.untouched and self._moves(share, session, outcome):
-            self._submit_again(share)
-            self._pool.done(server, session)
-            return
+        if transaction.untouched and not self._closed:
+            assert isinstance(outcome, DeliveryError)
+            if session.broken is not None:
+                self._leave_out(server, session.broken, str(outcome))
+            unsupported = self._unsupported(server)
+            if unsupported is not None:
+                outcome = unsupported.concerning(outcome.recipients)
+            elif self._moves(share, session):
+                self._submit_again(share)
+                self._pool.done(server, session)
+                return
         # First of all room is made, for who is told may send the next mail.
         self._pool.done(server, session)
         rest = share.delivery.settle(share, outcome)
@@ -223,20 +226,33 @@ class DeliveryAgent:
         else:
             self._pool.submit_alone(share.delivery.server, share)
 
-    def _moves(self, share: Share, session: PipeliningESMTPClient, error: object) -> bool:
+    def _moves(self, share: Share, session: PipeliningESMTPClient) -> bool:
         """Whether a mail that was not done goes to another connection."""
-        server = share.delivery.server
-        broken = session.broken
-        if self._closed:
-            return False
-        if broken is not None:
-            self._quirks.remember(server, broken, str(error))
-            if getattr(server, _OPTIONAL[broken]) is Mode.DEPEND:
-                return False
-        if session.has_settled_mail:
+        # What broke is not tried again, so that comes to an end by itself.
+        if session.has_settled_mail or session.broken is not None:
             return True
         share.moves += 1
         return share.moves <= 1
+
+    # Extensions that break.
+
+    def _unsupported(self, server: Server) -> ExtensionUnsupported | None:
+        """Why a server on which something broke is of no use to these terms."""
+        for keyword, field in _OPTIONAL.items():
+            if getattr(server, field) is Mode.DEPEND and self._quirks.breaks(server, keyword):
+                return ExtensionUnsupported(
+                    f"the server offers {keyword}, but broke on it, and {field} is {Mode.DEPEND.value}"
+                )
+        return None
+
+    def _leave_out(self, server: Server, keyword: str, reason: str) -> None:
+        """Do without it there, also on the connections that there are."""
+        if self._quirks.breaks(server, keyword):
+            return
+        self._quirks.remember(server, keyword, reason)
+        for session in self._sessions:
+            if session.uses(keyword) and self._quirks.breaks(session.server, keyword):
+                session.finish()
 
     def _refuse(self, share: Share, error: Exception) -> None:
         """No session could be had for this mail."""

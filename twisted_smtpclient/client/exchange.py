@@ -76,14 +76,15 @@ class Exchange:
         """
         try:
             self.pipeline.submit(transaction)
-        except DeliveryError as error:
+        except Exception as error:
+            if not isinstance(error, DeliveryError):
+                # It may be one of many that are given at once.
+                _log.failure("a fault with a mail that was given")
+                error = InternalError("a fault of the client; its log has the traceback")
             transaction.outcome = error
-            tell(transaction)
-        except Exception:
-            # It may be one of many that are given at once.
-            _log.failure("a fault with a mail that was given")
-            transaction.outcome = InternalError("a fault of the client; its log has the traceback")
-            tell(transaction)
+            # Told in a moment too: who is told may give the next, which may be
+            # no better, and so on for as many as wait.
+            self.pipeline.finished.append(transaction)
         self.call_turn()
 
     def take(self, replies: list[Reply], parser: ReplyParser) -> None:

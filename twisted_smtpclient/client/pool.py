@@ -158,6 +158,8 @@ class _Lane(Generic[K, C, J]):
         # Jobs that wait, each with its turn; one can be taken out of the middle
         # of a hundred thousand.
         self._waiting: OrderedDict[J, int] = OrderedDict()
+        #: those that go before them, for they have waited before
+        self._again: OrderedDict[J, int] = OrderedDict()
         self._alone: OrderedDict[J, int] = OrderedDict()
         self._turn = 0
         #: jobs for which a connection of their own is being opened
@@ -183,18 +185,22 @@ class _Lane(Generic[K, C, J]):
     @property
     def waiting(self) -> int:
         """Jobs that wait."""
-        return len(self._waiting) + len(self._alone) + len(self._opening_for)
+        return self._to_share + len(self._alone) + len(self._opening_for)
+
+    @property
+    def _to_share(self) -> int:
+        """Jobs that wait for any connection."""
+        return len(self._again) + len(self._waiting)
 
     # What happens.
 
     def submit(self, job: J, *, first: bool) -> None:
-        if not self._waiting and (connection := self._choose()) is not None:
+        waits = self._waiting or self._again
+        if not waits and (connection := self._choose()) is not None:
             self._move(connection, 1)
             self._pool.assign(connection, job)
             return
-        self._waiting[job] = 0 if first else self._next_turn()
-        if first:
-            self._waiting.move_to_end(job, last=False)
+        (self._again if first else self._waiting)[job] = self._next_turn()
         # One for each job: those that are opening may have been for jobs that
         # were withdrawn since, and may be stuck.
         if self._may_open:
@@ -209,7 +215,7 @@ class _Lane(Generic[K, C, J]):
             # What is being opened may do for another.
             self._opening_for.discard(job)
             return True
-        for queue in (self._waiting, self._alone):
+        for queue in (self._again, self._waiting, self._alone):
             if job in queue:
                 del queue[job]
                 self._forget_if_empty()
@@ -219,7 +225,7 @@ class _Lane(Generic[K, C, J]):
     def done(self, connection: C) -> None:
         if connection in self._loads:
             self._move(connection, -1)
-        if self._waiting or self._alone:
+        if self._waiting or self._alone or self._again:
             self._dispatch()
 
     def finish(self) -> None:
@@ -233,11 +239,11 @@ class _Lane(Generic[K, C, J]):
         return self._turn
 
     def _dispatch(self) -> None:
-        while self._waiting and (connection := self._choose()) is not None:
+        while (queue := self._again or self._waiting) and (connection := self._choose()) is not None:
             self._move(connection, 1)
-            self._pool.assign(connection, self._waiting.popitem(last=False)[0])
+            self._pool.assign(connection, queue.popitem(last=False)[0])
         while self._may_open and (self._alone or self._wants_another):
-            if self._alone and not (self._wants_another and _first(self._waiting) < _first(self._alone)):
+            if self._alone and not (self._wants_another and self._is_older_than_alone):
                 self._open(self._alone.popitem(last=False)[0])
             else:
                 self._open(None)
@@ -247,7 +253,12 @@ class _Lane(Generic[K, C, J]):
     @property
     def _wants_another(self) -> bool:
         """Whether more wait than connections are being opened for them."""
-        return self.opening - len(self._opening_for) < len(self._waiting)
+        return self.opening - len(self._opening_for) < self._to_share
+
+    @property
+    def _is_older_than_alone(self) -> bool:
+        """Whether the next that waits to share came before the next that does not."""
+        return bool(self._again) or _first(self._waiting) < _first(self._alone)
 
     def _choose(self) -> C | None:
         """The connection for the next job; None where it is to wait."""
@@ -290,16 +301,15 @@ class _Lane(Generic[K, C, J]):
             self._by_load[load].pop(connection, None)
 
     @property
-    def _limit(self) -> int:
-        if self._lowered is not None:
-            if self._pool.reactor.seconds() < self._lowered_until:
-                return self._lowered
-            self._lowered = None
-        return self._pool.limit
-
-    @property
     def _may_open(self) -> bool:
-        return self.open + self.opening < self._limit
+        limit = self._pool.limit if self._lowered is None else self._lowered_limit()
+        return self.open + self.opening < limit
+
+    def _lowered_limit(self) -> int:
+        if self._lowered is not None and self._pool.reactor.seconds() < self._lowered_until:
+            return self._lowered
+        self._lowered = None
+        return self._pool.limit
 
     def _make_room(self) -> None:
         """Jobs want connections of their own: let as many others end."""
@@ -326,7 +336,7 @@ class _Lane(Generic[K, C, J]):
             self._opening_for.discard(job)
             self._pool.assign(connection, job)
             connection.finish()
-        elif job is None or self._waiting:
+        elif job is None or self._to_share:
             self._loads[connection] = 0
             self._by_load[0][connection] = None
             self._lowest = 0
@@ -355,14 +365,16 @@ class _Lane(Generic[K, C, J]):
             self._lowered_until = self._pool.reactor.seconds() + LOWERED
         else:
             self._lowered = None
-            refused, self._waiting = self._waiting, OrderedDict()
+            refused = [*self._again, *self._waiting]
+            self._again.clear()
+            self._waiting.clear()
             for waiting in refused:
                 self._pool.refuse(waiting, error)
         self._dispatch()
         self._forget_if_empty()
 
     def _forget_if_empty(self) -> None:
-        if not (self.open or self.opening or self._waiting or self._alone):
+        if not (self.open or self.opening or self.waiting):
             self._pool.forget(self._key, self)
 
 

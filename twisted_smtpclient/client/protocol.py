@@ -183,6 +183,13 @@ class PipeliningESMTPClient(UnreachedESMTPClient):
         """What the server offers and turned out not to have, if anything."""
         return self._exchange.pipeline.broken if self._exchange is not None else None
 
+    def uses(self, keyword: str) -> bool:
+        """Whether its mails go by ``PIPELINING`` or ``CHUNKING``."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return False
+        return pipeline.grouped if keyword == "PIPELINING" else pipeline.chunked
+
     def when_ready(self) -> Deferred[PipeliningESMTPClient]:
         """
         Fires with the session when mails can be sent, errbacks with the
