@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from tests.client.memory import Outcome
 from tests.client.sessions import MESSAGE, Post, terms
 from twisted_smtpclient import Content, DeliveryError, DeliveryResult, Envelope, Server, Status
+from twisted_smtpclient.testing import Mail
 
 #: Seconds; over the longest bound on a reply, and QUIT's behind it.
 OUTLASTS_A_TIMEOUT = 700.0
@@ -122,7 +123,8 @@ class Mailing(Post):
                 assert taken[entry.recipient] in times, entry
             assert told or not any(taken[address] for address in addresses(number))
         for mail in self.sink.mails:
-            assert mail.sender[1:].partition("@")[0] in {each[1:].partition("@")[0] for each in mail.addresses}
+            # From its own sender.
+            assert set(mail.addresses) <= set(addresses(number_of(mail)))
         assert self.sink.violations == []
 
     def _with_verdict(self, *kinds: Status) -> set[int]:
@@ -131,6 +133,11 @@ class Mailing(Post):
             for number, outcome in enumerate(self.outcomes, 1)
             if outcome and any(entry.status in kinds for entry in outcome.value.recipients)
         }
+
+
+def number_of(mail: Mail) -> int:
+    """Which mail it is, by its sender."""
+    return int(mail.sender[1:].partition("@")[0])
 
 
 def addresses(number: int) -> list[str]:

@@ -142,7 +142,11 @@ def test_pipelining_that_breaks_is_left_out_for_ten_minutes_and_then_tried_again
     here = Mailing(connections=1, agent={"idle_timeout": 5.0})
     server = GroupLosers()
     here.network.serve(server)
-    groups = lambda: sum(b"MAIL" in write and b"RCPT" in write for end in here.network.ends for write in end.writes)  # noqa: E731
+
+    def groups() -> int:
+        writes = [write for end in here.network.ends for write in end.writes]
+        return sum(b"MAIL" in write and b"RCPT" in write for write in writes)
+
     here.posted()
     assert groups() == 1
     here.network.elapse(REMEMBERED - 10, step=5.0)

@@ -93,10 +93,11 @@ def test_with_chunking_the_mail_behind_a_refused_one_is_still_in_the_same_flight
 def test_with_pipelining_only_a_content_and_the_next_envelope_are_one_write() -> None:
     here = Mailing(**PIPELINING_ONLY)
     here.posted(10)
-    expected = [envelope(1) + b"DATA\r\n"]
-    for number in range(1, 10):
-        expected.append(content("DATA") + b"RSET\r\n" + envelope(number + 1) + b"DATA\r\n")
-    assert writes(here) == [*expected, content("DATA")]
+    assert writes(here) == [
+        envelope(1) + b"DATA\r\n",
+        *[content("DATA") + b"RSET\r\n" + envelope(number) + b"DATA\r\n" for number in range(2, 11)],
+        content("DATA"),
+    ]
     assert here.sink.sessions[0].flights == HANDSHAKE + 11
     here.check()
     here.close()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.client.mailing import CHUNKING, OUTLASTS_A_TIMEOUT, PIPELINING_ONLY, WAYS, Mailing
+from tests.client.mailing import CHUNKING, OUTLASTS_A_TIMEOUT, PIPELINING_ONLY, WAYS, Mailing, number_of
 from twisted_smtpclient import ConnectionLost, ResponseTimeout
 from twisted_smtpclient.client.delivery import DeliveryCancelled
 from twisted_smtpclient.smtp.content import SMALL
@@ -64,6 +64,14 @@ def behind(mail: int) -> set[int]:
 EVERYTHING = behind(1)
 
 
+def whole_at(position: Position, way: str) -> set[int]:
+    """The mails that were written whole, and not answered, before this reply."""
+    if way == "BDAT":
+        # All of them were written at once.
+        return behind(position.mail)
+    return {position.mail} if position.final else set()
+
+
 @pytest.mark.parametrize("split", [None, 16])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_close_at_any_reply_leaves_in_doubt_what_was_whole_and_moves_the_rest(
@@ -71,11 +79,7 @@ def test_a_close_at_any_reply_leaves_in_doubt_what_was_whole_and_moves_the_rest(
 ) -> None:
     for position in positions(way):
         here = ten_mails(way, position.fault(Action.CLOSE), split=split)
-        if way == "BDAT":
-            # All of them were written at once.
-            doubt = behind(position.mail)
-        else:
-            doubt = {position.mail} if position.final else set()
+        doubt = whole_at(position, way)
         assert here.in_doubt() == doubt, position
         assert here.ok() == EVERYTHING - doubt, position
         assert all(isinstance(error, ConnectionLost) for error in here.errors().values())
@@ -125,7 +129,7 @@ def test_what_a_server_still_answers_behind_421_counts_and_is_not_done_again(way
             continue
         here = ten_mails(way, position.fault(Action.REPLY, BYE))
         first = here.sink.sessions[0]
-        came = {int(mail.sender.partition("@")[0][1:]) for mail in first.mails}
+        came = {number_of(mail) for mail in first.mails}
         # On BDAT all of them stood behind it already, on DATA none.
         stood = behind(position.mail + 1) if way == "BDAT" else set()
         if position.final or (position.stage is Stage.RCPT and way == "BDAT"):
@@ -142,10 +146,7 @@ def test_silence_at_any_reply_is_a_timeout_of_the_mail_that_it_was_owed_to(
         here = ten_mails(way, position.fault(Action.STALL), split=split)
         errors = here.errors()
         assert isinstance(errors[position.mail], ResponseTimeout), position
-        if way == "BDAT":
-            doubt = behind(position.mail)
-        else:
-            doubt = {position.mail} if position.final else set()
+        doubt = whole_at(position, way)
         assert here.in_doubt() == doubt, position
         assert here.ok() == EVERYTHING - doubt - {position.mail}, position
 
@@ -184,7 +185,7 @@ def test_a_mail_whose_connection_dies_before_anything_was_done_moves_once() -> N
     here.posted(1)
     (outcome,) = here.outcomes
     assert isinstance(outcome.error, ConnectionLost)
-    assert not outcome.error.in_doubt  # type: ignore[attr-defined]  # just looked at
+    assert not outcome.error.in_doubt
     assert here.sink.session_count == 2
     here.close()
 
@@ -193,7 +194,8 @@ def test_a_mail_moves_as_long_as_the_connections_that_die_have_done_something() 
     # One mail of each connection is done, then it closes at the next.
     here = Mailing(
         faults=[
-            Fault(Stage.MAIL, Action.CLOSE, nth=2, connection=connection) for connection in range(1, MAILS + 1)
+            Fault(Stage.MAIL, Action.CLOSE, nth=2, connection=connection)
+            for connection in range(1, MAILS + 1)
         ],
         **PIPELINING_ONLY,
     )

@@ -83,7 +83,7 @@ def test_servers_that_differ_in_a_field_share_no_connection(field: str) -> None:
 
 def test_every_field_of_a_server_is_one_that_tells_connections_apart() -> None:
     # LMTP has a test of its own, for a sink speaks one or the other.
-    compared = {attribute.alias for attribute in terms().__attrs_attrs__ if attribute.eq}  # type: ignore[attr-defined]  # attrs adds it
+    compared = {attribute.alias for attribute in terms().__attrs_attrs__ if attribute.eq}
     assert compared == {*CHANGES, "protocol"}
 
 
@@ -497,9 +497,7 @@ def test_a_server_that_is_the_tests_own_may_close_between_any_two_replies_of_a_s
             return scripts[-1]
 
     here.network.serve(Factory(), "192.0.2.5")
-    mail = Outcome(
-        here.agent.deliver(terms(host="192.0.2.5"), envelope("a@example.net"), Content(MESSAGE))
-    )
+    mail = Outcome(here.agent.deliver(terms(host="192.0.2.5"), envelope("a@example.net"), Content(MESSAGE)))
     here.network.settle()
 
     def say(number: int, octets: bytes) -> bytes:
@@ -512,9 +510,7 @@ def test_a_server_that_is_the_tests_own_may_close_between_any_two_replies_of_a_s
     say(0, b"250 ok\r\n250 ok\r\n354 go\r\n")
     say(0, b"250 taken\r\n")
     assert mail.value.all_ok
-    second = Outcome(
-        here.agent.deliver(terms(host="192.0.2.5"), envelope("a@example.net"), Content(MESSAGE))
-    )
+    second = Outcome(here.agent.deliver(terms(host="192.0.2.5"), envelope("a@example.net"), Content(MESSAGE)))
     here.network.settle()
     assert scripts[0].heard.startswith(b"MAIL")
     here.network.ends[0].other.abort()

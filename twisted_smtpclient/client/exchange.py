@@ -14,9 +14,11 @@ from ..errors import ConnectionLost, DeliveryError, InternalError, ProtocolError
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Timeouts
 from ..smtp.reply import Reply, ReplyParser
+from ..smtp.sender import WRITE
 from ..smtp.steps import Command
 from ..smtp.transaction import Transaction
 from .connect import Reactor
+from .direct import direct_write
 from .watch import Watch
 
 _ROOM: Final = Command("", "data_block", "the server took nothing more")
@@ -55,7 +57,7 @@ class Exchange:
         idle_timeout: float | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self._transport = transport
+        self._send = direct_write(transport)
         self._reactor = reactor
         self._watch = watch
         self._timeouts = timeouts
@@ -135,8 +137,11 @@ class Exchange:
     def _write(self) -> bool:
         wrote = False
         while not self._paused and (octets := self.pipeline.output()):
-            self._transport.write(octets)
+            self._send(octets)
             wrote = True
+            if len(octets) < WRITE:
+                # There was no more.
+                break
         return wrote
 
     def tell(self) -> None:

@@ -204,9 +204,9 @@ class Pipeline:
             if outstanding and self.end is End.OPEN:
                 head = outstanding[0]
                 end = at + head.owed
-                if head.unheard and end <= count and head.receive_group(replies[at:end]):
+                if head.smooth and at < end <= count and head.receive_hoped_for(replies[at:end]):
                     at = end
-                    if head.chunked:
+                    if head.outcome is not None:
                         self._finish_well(head)
                     continue
             self.receive(replies[at])
@@ -257,7 +257,7 @@ class Pipeline:
         """
         if transaction.outcome is not None:
             return
-        transaction.unheard = False
+        transaction.smooth = False
         stage = transaction.stage
         if stage is Stage.QUEUED:
             self._sender.queue.remove(transaction)
@@ -369,9 +369,11 @@ class Pipeline:
         self._outstanding.popleft()
         if head is self._sender.last:
             self._sender.heard_out(head, ended_well=True)
-        self._bdat_is_known = True
+        self._bdat_is_known = self._bdat_is_known or head.chunked
         self.answered += 1
         self.finished.append(head)
+        if self._doomed is not None:
+            self._abort_if_doomed()
 
     def _finish_head(self) -> None:
         """The mail outstanding the longest has all its replies."""

@@ -39,7 +39,9 @@ _CODES: Final = {key[:3]: code for key, code in _FINAL.items()}
 _known_replies: dict[bytes, Reply] = {}
 #: "250 2.1.5 Ok" has 12 octets, a queue id alone 10 and more.
 _WITHOUT_ID: Final = 20
-#: Some 250 octets each, so 64 KiB.
+#: "354 End data with <CR><LF>.<CR><LF>" has 35, and no id.
+_MAX_KNOWN_354: Final = 80
+#: Some 300 octets each, so 76 KiB.
 _MAX_KNOWN: Final = 256
 
 _ENHANCED: Final = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?![^ \t])")
@@ -176,7 +178,8 @@ class ReplyParser:
                         continue
                 else:
                     reply = Reply(code, (line,))
-                    if len(line) <= _WITHOUT_ID and len(_known_replies) < _MAX_KNOWN:
+                    without_id = len(line) <= (_MAX_KNOWN_354 if code == 354 else _WITHOUT_ID)
+                    if without_id and len(_known_replies) < _MAX_KNOWN:
                         _known_replies[line] = reply
             replies.append(reply)
         return replies

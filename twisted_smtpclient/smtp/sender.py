@@ -166,7 +166,7 @@ class Sender:
         transaction.mail = b""
         transaction.rcpts_written = count
         transaction.owed = count + 3 if rset else count + 2
-        transaction.unheard = True
+        transaction.smooth = True
         if self.chunked:
             content = transaction.content
             transaction.stage = Stage.WHOLE
@@ -227,7 +227,7 @@ class Sender:
     def _send_data(self, transaction: Transaction) -> bytes:
         if not transaction.go_ahead:
             return b""
-        if transaction.hopeless:
+        if not transaction.smooth and transaction.hopeless:
             return self._lone_dot(transaction)
         content = transaction.content
         if content.small:

@@ -62,8 +62,8 @@ class Transaction:
     # The receiver's.
     owed = 0
     awaited = Awaited.MAIL
-    #: no reply was heard yet, and all that are wanted are owed
-    unheard = False
+    #: it goes in groups, and each reply so far was the one that was hoped for
+    smooth = False
     accepted = 0
     go_ahead = False
     #: the reply that ended the mail for all not refused by then
@@ -132,22 +132,22 @@ class Transaction:
 
     # The receiver's side.
 
-    def receive_group(self, replies: Sequence[Reply]) -> bool:
+    def receive_hoped_for(self, replies: Sequence[Reply]) -> bool:
         """
-        Take all replies to a group at once, if each is what one hopes for.
+        Take all replies that are owed at once, if each is what one hopes for.
 
-        A mail that was written whole has its outcome then.
+        Where they are the last ones, the mail has its outcome then.
 
         :param replies: as many as are owed.
         :returns: False where one is not, and none was taken.
         """
         last = replies[-1]
-        if self.chunked:
+        if self.chunked or self.awaited is Awaited.END_OF_DATA:
             for reply in replies:
                 if reply.code >= 300:
                     return False
-            ok, envelope = Status.OK, self.envelope
-            entries = [RecipientStatus(entry.address, ok, last, "BDAT") for entry in envelope.recipients]
+            ok, command, envelope = Status.OK, "BDAT" if self.chunked else ".", self.envelope
+            entries = [RecipientStatus(entry.address, ok, last, command) for entry in envelope.recipients]
             self.outcome = DeliveryResult(envelope.sender, entries)
             return True
         before = replies[:-1]
@@ -158,7 +158,6 @@ class Transaction:
         self.accepted = count = self.rcpts_written
         self._rcpt_replies = list(before[-count:])
         self.owed = 0
-        self.unheard = False
         return True
 
     def receive(self, reply: Reply) -> None:
@@ -167,7 +166,7 @@ class Transaction:
 
         :raises ProtocolError: it cannot be the answer to that command.
         """
-        self.unheard = False
+        self.smooth = False
         early = not self.owed
         if reply.code == 421 and (self.awaited < Awaited.END_OF_DATA or early):
             self._hung_up = self._hung_up or (reply, COMMANDS[self.awaited].name)
