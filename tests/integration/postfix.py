@@ -18,6 +18,7 @@ By the address of the sender, with 550: ``refused…@`` is refused, and
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -248,11 +249,12 @@ class Postfix:
         (config / "main.cf").write_text(_MAIN.format_map(values))
         services = "".join(self._service(name, certificates, config) for name in SERVICES)
         (config / "master.cf").write_text(services + _MASTER.format_map(values))
-        self._master = Child(
-            [tree.program("lib/postfix/sbin/master"), "-c", str(config), "-d"],
-            folder / "master.log",
-            environment=tree.environment(MAIL_CONFIG=str(config)),
-        )
+        self._command = [tree.program("lib/postfix/sbin/master"), "-c", str(config), "-d"]
+        self._environment = tree.environment(MAIL_CONFIG=str(config))
+        self._master = self._start()
+
+    def _start(self) -> Child:
+        return Child(self._command, self.folder / "master.log", environment=self._environment)
 
     def _make_folders(self) -> Path:
         owner = pwd.getpwnam(MAIL_OWNER).pw_uid
@@ -288,6 +290,23 @@ class Postfix:
     def stop(self) -> None:
         """Stop the master, and with it the daemons that it has started."""
         self._master.stop()
+
+    def restart(self) -> None:
+        """Stop it, and start it again on the same ports and with the same queue."""
+        self.stop()
+        self._master = self._start()
+        self.wait_until_it_answers()
+
+    def smtpd_processes(self) -> list[int]:
+        """The processes that serve clients, or wait for one."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            # Any of them may be gone by now.
+            with contextlib.suppress(OSError):
+                name, _, rest = path.read_text().partition("(")[2].rpartition(") ")
+                if name == "smtpd" and int(rest.split()[1]) == self._master.pid:
+                    found.append(int(path.parent.name))
+        return found
 
     @property
     def log(self) -> str:

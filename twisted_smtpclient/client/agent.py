@@ -215,7 +215,7 @@ class DeliveryAgent:
                 return
         # First of all room is made, for who is told may send the next mail.
         self._pool.done(server, session)
-        rest = share.delivery.settle(share, outcome)
+        rest = share.delivery.settle(share, outcome, all_accepted=transaction.all_accepted)
         if rest is not None:
             self._submit_again(rest)
 

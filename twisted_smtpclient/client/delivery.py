@@ -116,9 +116,13 @@ class Delivery:
         self.shares.add(share)
         return share
 
-    def settle(self, share: Share, outcome: DeliveryResult | DeliveryError) -> Share | None:
+    def settle(
+        self, share: Share, outcome: DeliveryResult | DeliveryError, *, all_accepted: bool = False
+    ) -> Share | None:
         """
         A share has its outcome.
+
+        :param all_accepted: whether none of its recipients was refused.
 
         :returns: a share of those recipients that the server wants in a
             further transaction, if any.
@@ -126,7 +130,7 @@ class Delivery:
         if share not in self.shares:
             return None
         rest = None
-        if isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
+        if not all_accepted and isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
             rest = self._continue(share, outcome)
         self.shares.discard(share)
         if share.positions is None:

@@ -72,6 +72,9 @@ from .transaction import Transaction
 #: (RFC 5321 3.3).  Neither is a reply to RSET, which is what stands behind it.
 _NOBODY_TO_SEND_TO: Final = frozenset({503, 554})
 
+#: Replies looked at in one go, where a mail has many recipients.
+RUN: Final = 1024
+
 _CONTENT_BLOCK: Final = Command("the content", "data_block", "the server took nothing more of the content")
 _QUIT: Final = Command("QUIT", "quit", "no reply to QUIT")
 
@@ -208,6 +211,9 @@ class Pipeline:
                     at = end
                     if head.outcome is not None:
                         self._finish_well(head)
+                    continue
+                if count - at > 2 and (taken := head.receive_accepted(replies[at : at + RUN])):
+                    at += taken
                     continue
             self.receive(replies[at])
             at += 1

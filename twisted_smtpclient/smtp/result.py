@@ -5,7 +5,7 @@ What became of a mail, recipient by recipient.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from .reply import EnhancedStatusCode, Reply
@@ -57,6 +57,12 @@ class RecipientStatus(NamedTuple):
     def enhanced(self) -> EnhancedStatusCode | None:
         """The reply's enhanced status code (RFC 3463), if it has one."""
         return self.reply.enhanced if self.reply is not None else None
+
+
+def one_verdict(addresses: Iterable[str], status: Status, reply: Reply, command: str) -> list[RecipientStatus]:
+    """The same verdict for each of ``addresses``, of which there may be very many."""
+    new = tuple.__new__
+    return [new(RecipientStatus, (address, status, reply, command, False)) for address in addresses]
 
 
 class DeliveryResult:

@@ -20,7 +20,7 @@ from ..errors import DeliveryError, ProtocolError
 from .content import Content
 from .envelope import Envelope
 from .reply import Reply
-from .result import VERDICTS, DeliveryResult, RecipientStatus, Status
+from .result import VERDICTS, DeliveryResult, RecipientStatus, Status, one_verdict
 from .steps import COMMANDS, Awaited, Stage
 
 _code_of: Final = attrgetter("code")
@@ -146,9 +146,10 @@ class Transaction:
             for reply in replies:
                 if reply.code >= 300:
                     return False
-            ok, command, envelope = Status.OK, "BDAT" if self.chunked else ".", self.envelope
-            entries = [RecipientStatus(entry.address, ok, last, command) for entry in envelope.recipients]
-            self.outcome = DeliveryResult(envelope.sender, entries)
+            envelope, command = self.envelope, "BDAT" if self.chunked else "."
+            addresses = [entry.address for entry in envelope.recipients]
+            self.accepted = len(addresses)
+            self.outcome = DeliveryResult(envelope.sender, one_verdict(addresses, Status.OK, last, command))
             return True
         before = replies[:-1]
         if last.code != 354 or max(map(_code_of, before)) >= 300:
@@ -159,6 +160,25 @@ class Transaction:
         self._rcpt_replies = list(before[-count:])
         self.owed = 0
         return True
+
+    def receive_accepted(self, replies: Sequence[Reply]) -> int:
+        """
+        Take replies to RCPT at once, if each is a 2xx; of a long list of
+        recipients they are most of what comes.
+
+        :param replies: from the one that is next, also of what comes behind.
+        :returns: how many were taken.  The last RCPT's is never one of them.
+        """
+        if self.awaited is not Awaited.RCPT or self._decided is not None or self._rset_refused:
+            return 0
+        more = len(self.envelope.recipients) - len(self._rcpt_replies) - 1
+        taken = replies[: min(more, self.owed)]
+        if len(taken) < 2 or max(map(_code_of, taken)) >= 300:
+            return 0
+        self._rcpt_replies += taken
+        self.accepted += len(taken)
+        self.owed -= len(taken)
+        return len(taken)
 
     def receive(self, reply: Reply) -> None:
         """
@@ -270,6 +290,11 @@ class Transaction:
         return self.lmtp and self.chunked and not self.accepted and self.stage is Stage.WHOLE
 
     @property
+    def all_accepted(self) -> bool:
+        """Whether each RCPT was answered with a 2xx."""
+        return self.accepted == len(self.envelope.recipients)
+
+    @property
     def ended_well(self) -> bool:
         """Whether the transaction is known to have ended with 2xx to its content."""
         finals = self._final_replies
@@ -331,8 +356,8 @@ class Transaction:
         unknown = Status.UNKNOWN
         if self.accepted == len(recipients) and self._decided is not None and not self.lmtp:
             reply, command = self._decided
-            verdict = VERDICTS[reply.code // 100]
-            return [RecipientStatus(entry.address, verdict, reply, command) for entry in recipients]
+            addresses = [entry.address for entry in recipients]
+            return one_verdict(addresses, VERDICTS[reply.code // 100], reply, command)
         if self._contradicted:
             return [RecipientStatus(entry.address, unknown, in_doubt=in_doubt) for entry in recipients]
         decided = self._decided
