@@ -9,8 +9,8 @@ whether the mail may have been delivered all the same (``in_doubt``).  To send
 again without a second thought is right where ``temporary`` is true and
 ``in_doubt`` is false.
 
-Each error also inherits the builtin that one would expect, so that
-``except TimeoutError`` and ``except ConnectionError`` work.
+Where there is a builtin that one would expect, an error inherits it too, so
+that ``except TimeoutError`` and ``except ConnectionError`` work.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class NotAllowed(DeliveryError, PermissionError):
 
 
 class ConnectionRefused(DeliveryError, ConnectionRefusedError):
-    """No address of the server takes connections on this port."""
+    """No address of the server could be connected to, and one at least refused."""
 
     temporary = True
 

@@ -112,6 +112,9 @@ class Options(usage.Options):
             self["helo"] = full_host_name()
 
 
+_TCP_PORT: Final = re.compile(r"(?:tcp6?|ssl):(?:port=)?(\d+)", re.ASCII)
+
+
 def _endpoint(description: str) -> IStreamServerEndpoint:
     # Imported here and in makeService only: by then twistd has installed the
     # reactor that was asked for.
@@ -119,6 +122,10 @@ def _endpoint(description: str) -> IStreamServerEndpoint:
 
     try:
         endpoint: IStreamServerEndpoint = serverFromString(reactor, description)
+        port = _TCP_PORT.match(description)
+        if port is not None and int(port[1]) > 65535:
+            # Twisted finds out when it listens, with an OverflowError.
+            raise ValueError("a port is at most 65535")
     except Exception as error:
         # Each kind of endpoint has exceptions of its own for what it cannot use.
         raise usage.UsageError(

@@ -15,6 +15,7 @@ from twisted.internet import error as failures
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectBindError, ConnectError, NoRouteError
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 
 from tests.client.memory import Connector as Attempt
 from tests.client.memory import Network, Outcome
@@ -30,7 +31,8 @@ from twisted_smtpclient import (
     Server,
     TLSMode,
 )
-from twisted_smtpclient.client.connect import ATTEMPT_DELAY, MAX_ADDRESSES, Connector, system_resolver
+from twisted_smtpclient.client.connect import ATTEMPT_DELAY, MAX_ADDRESSES, Connector
+from twisted_smtpclient.client.resolve import MAX_LOOK_UPS, SystemResolver
 from twisted_smtpclient.testing import Sink
 
 FOUR, OTHER_FOUR = "192.0.2.1", "192.0.2.2"
@@ -541,7 +543,7 @@ async def test_the_systems_resolver_tells_no_such_name_from_ask_again(
 ) -> None:
     from twisted.internet import reactor
 
-    resolve = system_resolver(reactor)
+    resolve = SystemResolver(reactor)
     for code, temporary in (
         (socket.EAI_NONAME, False),
         (socket.EAI_FAIL, False),
@@ -565,7 +567,7 @@ async def test_a_name_that_cannot_be_a_name_is_not_found_for_good() -> None:
     from twisted.internet import reactor
 
     with pytest.raises(HostNotFound) as caught:
-        await system_resolver(reactor)("x" * 70 + ".example")
+        await SystemResolver(reactor)("x" * 70 + ".example")
     assert not caught.value.temporary
 
 
@@ -573,5 +575,70 @@ async def test_a_name_that_cannot_be_a_name_is_not_found_for_good() -> None:
 async def test_the_systems_resolver_gives_each_address_once() -> None:
     from twisted.internet import reactor
 
-    found = await system_resolver(reactor)("127.0.0.1")
+    found = await SystemResolver(reactor)("127.0.0.1")
     assert list(found) == ["127.0.0.1"]
+
+
+class Threads:
+    """Stands for getaddrinfo and its threads: each hangs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun: list[str] = []
+        monkeypatch.setattr("threading.Thread", self.thread)
+
+    def thread(self, target: Any, args: tuple[str], daemon: bool) -> Threads:
+        assert daemon, "a look-up that hangs must not hold up the end of the process"
+        self.begun += args
+        return self
+
+    def start(self) -> None:
+        """It hangs."""
+
+
+def test_look_ups_that_hang_hold_up_no_other_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    resolve = SystemResolver(None)
+    for number in range(MAX_LOOK_UPS - 1):
+        resolve(f"hangs{number}.example")
+    resolve("mx.example")
+    assert threads.begun[-1] == "mx.example"
+
+
+def test_a_name_is_looked_up_once_for_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    resolve = SystemResolver(None)
+    found: list[Any] = []
+    waiting = [resolve("mx.example").addBoth(found.append) for _ in range(3)]
+    waiting[1].cancel()
+    assert threads.begun == ["mx.example"]
+    resolve._answered("mx.example", ["192.0.2.1"])
+    assert found[1:] == [["192.0.2.1"]] * 2
+    resolve("mx.example")
+    assert threads.begun == ["mx.example"] * 2
+
+
+def test_look_ups_are_bounded_and_the_next_begins_when_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(monkeypatch)
+    resolve = SystemResolver(None)
+    for number in range(MAX_LOOK_UPS):
+        resolve(f"hangs{number}.example")
+    given_up: Deferred[Any] = resolve("nobody.waits.example").addErrback(lambda failure: [])
+    resolve("mx.example")
+    given_up.cancel()
+    assert len(threads.begun) == MAX_LOOK_UPS
+    resolve._answered("hangs0.example", [])
+    assert threads.begun[MAX_LOOK_UPS:] == ["mx.example"]
+
+
+def test_a_thread_that_cannot_be_had_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(threads: Threads) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Threads, "start", start)
+    Threads(monkeypatch)
+    clock = Clock()
+    found: list[Any] = []
+    SystemResolver(clock)("mx.example").addBoth(found.append)
+    clock.advance(0)
+    assert found[0].check(HostNotFound)
+    assert found[0].value.temporary

@@ -436,9 +436,9 @@ def test_a_timeout_in_the_greeting_of_a_further_connection_harms_no_mail() -> No
 
 
 def test_close_says_quit_on_idle_connections_and_waits_until_they_are_closed() -> None:
-    here = Mailing(connections=5, depth=1, delay=1.0)
+    here = Mailing(connections=5, depth=1, delay=0.5)
     here.post(5)
-    here.network.elapse(10)
+    here.network.elapse(10, step=0.25)
     closed = Outcome(here.agent.close())
     here.network.settle()
     assert not closed.came

@@ -518,7 +518,7 @@ def test_a_fault_of_ours_when_it_is_connected_is_an_internal_error(
         raise ZeroDivisionError
 
     single = Single()
-    monkeypatch.setattr("twisted_smtpclient.client.protocol.Handshake", broken)
+    monkeypatch.setattr("twisted_smtpclient.client.session.Handshake", broken)
     assert isinstance(single.delivered().error, InternalError)
     single.end_in_time()
     assert logged_failures.flush(ZeroDivisionError)

@@ -34,6 +34,7 @@ from ..smtp.envelope import Envelope
 from ..smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
 from ..smtp.result import DeliveryResult, RecipientStatus
 from . import exit as status
+from .terminal import printable
 
 #: Options that are fields of Server, with the enum of those that have one.
 _SERVER = {
@@ -155,7 +156,7 @@ def _print_error(error: DeliveryError, *, as_json: bool) -> None:
         return
     _print_table(error.recipients)
     hint = "in doubt: it may have been accepted; " if error.in_doubt else ""
-    print(f"{wire_name(error)}: {hint}{error}", file=sys.stderr)
+    print(f"{wire_name(error)}: {hint}{printable(str(error))}", file=sys.stderr)
 
 
 def _print_table(recipients: Sequence[RecipientStatus]) -> None:
@@ -163,6 +164,7 @@ def _print_table(recipients: Sequence[RecipientStatus]) -> None:
     width = max((len(entry.recipient) for entry in recipients), default=0)
     for entry in recipients:
         told = entry.response or ("it may have been delivered" if entry.in_doubt else "not delivered")
+        told = printable(told)
         first, *further = told.split("\n")
         print(f"{entry.status.value:<14}  {entry.recipient:<{width}}  {first}")
         for line in further:

@@ -20,6 +20,7 @@ from twisted.internet.ssl import PrivateCertificate
 
 from ..testing import Mail, Sink, make_certificates
 from . import exit as status
+from .terminal import printable
 
 #: Keywords of the EHLO reply, with the settings of Sink that offer them.
 _OFFERS: dict[str, dict[str, Any]] = {
@@ -148,11 +149,3 @@ def show(mail: Mail) -> None:
 
 def _addresses(addresses: Any) -> str:
     return ", ".join(f"<{printable(address)}>" for address in addresses)
-
-
-def printable(text: str) -> str:
-    """The text with nothing in it that a terminal would obey."""
-    return "\n".join(
-        "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line)
-        for line in text.replace("\r\n", "\n").split("\n")
-    )

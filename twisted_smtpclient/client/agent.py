@@ -10,19 +10,23 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
-from ..errors import DeliveryError, ExtensionUnsupported, ShuttingDown
+from ..errors import DeliveryError, ExtensionUnsupported, Refused, ShuttingDown
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope, Recipient
 from ..smtp.limits import UNLIMITED
 from ..smtp.policy import Mode, Protocol, Server, TLSMode, helo_name
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
-from .connect import Connector, Reactor, Resolver
+from .connect import Connector, Reactor
 from .delivery import Delivery, Share
 from .pool import Pool
 from .protocol import PipeliningESMTPClient
 from .quirks import Quirks
+from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
+
+#: Seconds for servers to answer QUIT when the agent is closed.
+LAST_WORDS: Final = 1.0
 
 #: What may be left out, and the field of :class:`Server` that says how it is
 #: wanted.
@@ -47,6 +51,7 @@ class DeliveryAgent:
     :param messages_per_connection: a connection is closed after so many.
     :param idle_timeout: seconds for which an unused connection is kept.
     :raises InvalidRequest: ``helo`` is no domain name or address literal.
+    :raises ValueError: a limit is under 1.
     """
 
     def __init__(
@@ -61,6 +66,13 @@ class DeliveryAgent:
         messages_per_connection: int = 1000,
         idle_timeout: float = 30.0,
     ) -> None:
+        for name, value in (
+            ("connections_per_host", connections_per_host),
+            ("pipelining_depth", pipelining_depth),
+            ("messages_per_connection", messages_per_connection),
+        ):
+            if value < 1:
+                raise ValueError(f"{name}: expected at least 1, not {value!r}")
         self._reactor = reactor
         self.helo = helo if helo is None else helo_name(helo)
         self._tls = ClientTLS(trust_root)
@@ -96,7 +108,10 @@ class DeliveryAgent:
             Cancelling it errbacks at once, with
             :class:`~.delivery.DeliveryCancelled`; neither the agent nor other
             mails on the same connection notice.
+        :raises TypeError: an argument is not of its type.
         """
+        if not all(map(isinstance, (server, envelope, content), (Server, Envelope, Content))):
+            raise TypeError("deliver() takes a Server, an Envelope and a Content")
         delivery = Delivery(self, server, envelope, content, reuse=reuse)
         if self._closed:
             delivery.settle(delivery.add_share(), ShuttingDown("the agent is closed"))
@@ -114,7 +129,8 @@ class DeliveryAgent:
         Take no further mail, end those that are left with ShuttingDown, and
         close every connection; those without a mail say QUIT.
 
-        :returns: fires when every connection has ended.
+        :returns: fires when every connection has ended, within
+            :data:`LAST_WORDS` seconds.
         """
         self._closed = True
         error = ShuttingDown("the agent was closed")
@@ -128,18 +144,25 @@ class DeliveryAgent:
             self.cancel(delivery, error)
         for connecting in list(self._connecting):
             connecting.cancel()
-        return DeferredList(gone).addCallback(lambda _: None)
+        bound = self._reactor.callLater(LAST_WORDS, self._abort_all, error)
+        return DeferredList(gone).addCallback(lambda _: bound.cancel() if bound.active() else None)
+
+    def _abort_all(self, error: DeliveryError) -> None:
+        for session in list(self._sessions):
+            session.abort(error)
 
     # Sessions.
 
-    def _open(self, server: Server) -> Deferred[PipeliningESMTPClient]:
+    def _open(
+        self, server: Server, leave_out: frozenset[str] = frozenset()
+    ) -> Deferred[PipeliningESMTPClient]:
         """A session that is ready for mails."""
         if self._closed:
             return fail(ShuttingDown("the agent was closed"))
         unsupported = self._unsupported(server)
         if unsupported is not None:
             return fail(unsupported)
-        connecting = self._connector.connect(server, lambda: self._build(server))
+        connecting = self._connector.connect(server, lambda: self._build(server, leave_out))
         self._connecting.add(connecting)
         return connecting.addBoth(self._connected, connecting)
 
@@ -155,17 +178,20 @@ class DeliveryAgent:
         server = session.server
         if server.tls is not TLSMode.TRY or not session.tls_was_at_fault or self._closed:
             return failure
-        self._quirks.remember(server, "STARTTLS", str(failure.value))
-        return self._open(server)
+        if not isinstance(failure.value, Refused):
+            # A server that says 421 may be busy; one that fails in the
+            # handshake will fail in the next.
+            self._quirks.remember(server, "STARTTLS", str(failure.value))
+        return self._open(server, frozenset({"STARTTLS"}))
 
-    def _build(self, server: Server) -> PipeliningESMTPClient:
+    def _build(self, server: Server, leave_out: frozenset[str]) -> PipeliningESMTPClient:
         breaks = self._quirks.breaks
         session = PipeliningESMTPClient(
             identity=self.helo,
             server=server,
             reactor=self._reactor,
             tls=self._tls.terms(server) if server.tls is not TLSMode.NO else None,
-            leave_out=frozenset(keyword for keyword in ("STARTTLS", *_OPTIONAL) if breaks(server, keyword)),
+            leave_out=leave_out.union(k for k in ("STARTTLS", *_OPTIONAL) if breaks(server, k)),
             depth=self._depth,
             idle_timeout=self._idle_timeout,
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,7 +14,6 @@ from twisted.internet import error
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory, Protocol
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from ..errors import (
@@ -27,6 +25,7 @@ from ..errors import (
     HostNotFound,
 )
 from ..smtp.policy import Server
+from .resolve import Resolver, SystemResolver
 
 #: RFC 8305 section 5: a second attempt starts after so many seconds.
 ATTEMPT_DELAY: Final = 0.25
@@ -34,49 +33,10 @@ ATTEMPT_DELAY: Final = 0.25
 #: Addresses of one name that are tried; more would outlast any bound.
 MAX_ADDRESSES: Final = 16
 
-#: Looks a name up: addresses in order of preference.  Errbacks with
-#: :class:`~twisted_smtpclient.errors.HostNotFound`.
-Resolver = Callable[[str], Deferred[Sequence[str]]]
-
-#: getaddrinfo's answers that say "no such name", and not "ask again".
-_NO_SUCH_NAME: Final = frozenset(
-    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_FAIL") if hasattr(socket, name)
-)
-
-
 #: A reactor that does TCP, UNIX sockets, time and threads.  The interfaces are
 #: zope's, of which a type cannot ask four at once, and Twisted types its
 #: global reactor as a module.
 Reactor = Any
-
-
-def system_resolver(reactor: Reactor) -> Resolver:
-    """
-    ``getaddrinfo`` in the reactor's thread pool.
-
-    Twisted's own resolver swallows the error, so that "no such name" and
-    "ask again later" cannot be told apart; this one tells.
-    """
-
-    def resolve(host: str) -> Deferred[Sequence[str]]:
-        found = deferToThreadPool(
-            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, None, 0, socket.SOCK_STREAM
-        )
-        return found.addCallbacks(_addresses, _not_found, errbackArgs=(host,))
-
-    return resolve
-
-
-def _addresses(found: list[tuple[Any, ...]]) -> Sequence[str]:
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _not_found(failure: Failure, host: str) -> Any:
-    failure.trap(OSError, UnicodeError)
-    code = getattr(failure.value, "errno", None)
-    temporary = isinstance(failure.value, OSError) and code not in _NO_SUCH_NAME
-    reason = getattr(failure.value, "strerror", None) or failure.getErrorMessage()
-    raise HostNotFound(f"Host not found: {host}: {reason}", temporary=temporary)
 
 
 P = TypeVar("P", bound=Protocol)
@@ -92,7 +52,7 @@ class Connector:
 
     def __init__(self, reactor: Reactor, resolver: Resolver | None = None) -> None:
         self._reactor = reactor
-        self._resolver = resolver if resolver is not None else system_resolver(reactor)
+        self._resolver = resolver if resolver is not None else SystemResolver(reactor)
 
     def connect(self, server: Server, build: Callable[[], P]) -> Deferred[P]:
         """

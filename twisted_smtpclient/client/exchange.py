@@ -18,7 +18,6 @@ from ..smtp.sender import WRITE
 from ..smtp.steps import Command
 from ..smtp.transaction import Transaction
 from .connect import Reactor
-from .direct import direct_write
 from .watch import Watch
 
 _ROOM: Final = Command("", "data_block", "the server took nothing more")
@@ -57,7 +56,7 @@ class Exchange:
         idle_timeout: float | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self._send = direct_write(transport)
+        self._transport = transport
         self._reactor = reactor
         self._watch = watch
         self._timeouts = timeouts
@@ -137,7 +136,7 @@ class Exchange:
     def _write(self) -> bool:
         wrote = False
         while not self._paused and (octets := self.pipeline.output()):
-            self._send(octets)
+            self._transport.write(octets)
             wrote = True
             if len(octets) < WRITE:
                 # There was no more.
@@ -182,7 +181,7 @@ class Exchange:
         if pipeline.end is End.LINGER:
             if not self._lingering:
                 self._lingering = True
-                self._watch.expect(LINGER)
+                self._watch.expect(min(LINGER, self._timeouts.other))
             return
         awaiting = pipeline.awaiting
         if awaiting is None and self._paused:

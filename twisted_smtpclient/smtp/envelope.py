@@ -62,6 +62,9 @@ def path(address: str, field: str) -> tuple[bytes, bool]:
     try:
         if not domain.isascii():
             a_label = idna.encode(domain, uts46=True).decode("ascii")
+            if a_label.endswith("."):
+                # Of a full stop that is not ASCII's, such as U+3002.
+                raise InvalidRequest("expected no full stop at the end", field)
             if not needs_smtputf8:
                 domain = a_label
         octets = f"{local_part}@{domain}".encode()

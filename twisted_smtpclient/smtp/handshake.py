@@ -86,6 +86,7 @@ class Handshake:
         self.secure = secure
         self._server = server
         self._helo = helo.encode("ascii")
+        self._said_ehlo = False
         self._wants_tls = server.tls is not TLSMode.NO and may_start_tls
         self._helo_fallback = helo_fallback
 
@@ -136,6 +137,8 @@ class Handshake:
         return self._hello()
 
     def _extended(self, reply: Reply) -> bytes | Action:
+        # A server that knew EHLO before TLS knows it behind it.
+        self._said_ehlo = True
         self.extensions = Extensions.parse(reply)
         if self._wants_tls and not self.secure and "STARTTLS" in self.extensions:
             self.state = State.STARTTLS
@@ -143,7 +146,7 @@ class Handshake:
         return self._ready()
 
     def _ehlo_refused(self, reply: Reply) -> bytes:
-        if reply.code not in _EHLO_UNKNOWN or self.secure or not self._helo_fallback:
+        if reply.code not in _EHLO_UNKNOWN or self._said_ehlo or not self._helo_fallback:
             raise self._refusal(reply)
         # HELO offers nothing; what depends on an extension fails now.
         self._require_tls()

@@ -59,7 +59,9 @@ class RecipientStatus(NamedTuple):
         return self.reply.enhanced if self.reply is not None else None
 
 
-def one_verdict(addresses: Iterable[str], status: Status, reply: Reply, command: str) -> list[RecipientStatus]:
+def one_verdict(
+    addresses: Iterable[str], status: Status, reply: Reply, command: str
+) -> list[RecipientStatus]:
     """The same verdict for each of ``addresses``, of which there may be very many."""
     new = tuple.__new__
     return [new(RecipientStatus, (address, status, reply, command, False)) for address in addresses]
