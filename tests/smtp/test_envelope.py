@@ -381,3 +381,8 @@ def test_a_part_of_an_envelope_differs_in_its_recipients_alone() -> None:
     assert part.parameters == whole.parameters == b" BY=120;R"
     assert part.needs_smtputf8 is True
     assert len(whole.recipients) == 3
+
+
+def test_a_full_stop_that_is_not_ascii_s_does_not_end_a_domain() -> None:
+    with pytest.raises(InvalidRequest):
+        Envelope("a@b.de\u3002", ["a@b.de"])

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import DeliveryError, ExtensionUnsupported, Refused, ShuttingDown
+from ..errors import (
+    ConnectionLost,
+    DeliveryError,
+    ExtensionUnsupported,
+    InternalError,
+    ShuttingDown,
+    TLSFailed,
+)
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope, Recipient
 from ..smtp.limits import UNLIMITED
@@ -24,6 +32,8 @@ from .protocol import PipeliningESMTPClient
 from .quirks import Quirks
 from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
+
+_log = Logger()
 
 #: Seconds for servers to answer QUIT when the agent is closed.
 LAST_WORDS: Final = 1.0
@@ -178,9 +188,10 @@ class DeliveryAgent:
         server = session.server
         if server.tls is not TLSMode.TRY or not session.tls_was_at_fault or self._closed:
             return failure
-        if not isinstance(failure.value, Refused):
-            # A server that says 421 may be busy; one that fails in the
-            # handshake will fail in the next.
+        if isinstance(failure.value, TLSFailed | ConnectionLost):
+            # What fails in this handshake will fail in the next.  A server
+            # that says 421 may be busy, and a time-out was the request's own:
+            # neither takes TLS away from others.
             self._quirks.remember(server, "STARTTLS", str(failure.value))
         return self._open(server, frozenset({"STARTTLS"}))
 
@@ -282,7 +293,9 @@ class DeliveryAgent:
 
     def _refuse(self, share: Share, error: Exception) -> None:
         """No session could be had for this mail."""
-        assert isinstance(error, DeliveryError)
+        if not isinstance(error, DeliveryError):
+            _log.failure("a session could not be opened", Failure(error))
+            error = InternalError("a fault of the client; its log has the traceback")
         share.delivery.settle(share, error)
 
     def cancel(self, delivery: Delivery, error: DeliveryError) -> None:

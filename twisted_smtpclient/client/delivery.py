@@ -91,7 +91,8 @@ class Delivery:
     """
 
     __slots__ = (
-        "_error", "_owner", "_statuses", "content", "envelope", "result", "reuse", "server", "shares",
+        "_error", "_owner", "_statuses",
+        "content", "envelope", "result", "reuse", "server", "shares",
     )  # fmt: skip
 
     def __init__(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from ..errors import ConnectionLost, DeliveryError, Refused, TLSFailed
+from ..errors import ConnectionLost, DeliveryError, ProtocolError
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.pipeline import Pipeline
@@ -184,11 +184,10 @@ class PipeliningESMTPClient(Session):
     @property
     def tls_was_at_fault(self) -> bool:
         """
-        Whether STARTTLS was refused with the session, or its handshake failed.
+        Whether the session failed in STARTTLS, and may go without it.
 
-        One that took too long tells nothing: the bound was ours.  A reply
-        before the handshake is an attack, and not a failure.
+        A reply before the handshake is an attack, and no failure of it.
         """
         if self.handshake is None or not self.handshake.tls_may_be_at_fault:
             return False
-        return isinstance(self._error, TLSFailed | ConnectionLost | Refused)
+        return self._error is not None and not isinstance(self._error, ProtocolError)

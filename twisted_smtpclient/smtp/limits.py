@@ -42,10 +42,11 @@ class Limits(NamedTuple):
         """
         How many of the recipients may go in one transaction, from the first.
 
-        None where all of them may.
+        :returns: None where all of them may.
         """
-        count = len(envelope.recipients)
-        allowed = count if self.recipients is None else min(count, self.recipients)
+        count = allowed = len(envelope.recipients)
+        if self.recipients is not None:
+            allowed = min(count, self.recipients)
         if self.domains is not None:
             domains: set[str] = set()
             for position in range(allowed):
