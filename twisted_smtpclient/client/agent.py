@@ -120,7 +120,7 @@ class DeliveryAgent:
             mails on the same connection notice.
         :raises TypeError: an argument is not of its type.
         """
-        if not all(map(isinstance, (server, envelope, content), (Server, Envelope, Content))):
+        if type(server) is not Server or type(envelope) is not Envelope or type(content) is not Content:
             raise TypeError("deliver() takes a Server, an Envelope and a Content")
         delivery = Delivery(self, server, envelope, content, reuse=reuse)
         if self._closed:

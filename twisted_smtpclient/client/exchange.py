@@ -86,7 +86,8 @@ class Exchange:
             # Told in a moment too: who is told may give the next, which may be
             # no better, and so on for as many as wait.
             self.pipeline.finished.append(transaction)
-        self.call_turn()
+        if not (self._turn_is_due or self._in_turn):
+            self.call_turn()
 
     def take(self, replies: list[Reply], parser: ReplyParser) -> None:
         """Take what was read."""

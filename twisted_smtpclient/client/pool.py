@@ -111,7 +111,10 @@ class Pool(Generic[K, C, J]):
         :param first: whether it goes before those that wait, because it has
             waited its turn before.
         """
-        self._lane(key).submit(job, first=first)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lane(key)
+        lane.submit(job, first)
 
     def submit_alone(self, key: K, job: J) -> None:
         """Give a job a connection of its own, which is closed behind it."""
@@ -194,7 +197,7 @@ class _Lane(Generic[K, C, J]):
 
     # What happens.
 
-    def submit(self, job: J, *, first: bool) -> None:
+    def submit(self, job: J, first: bool) -> None:
         waits = self._waiting or self._again
         if not waits and (connection := self._choose()) is not None:
             self._move(connection, 1)
