@@ -168,3 +168,9 @@ def test_twistd_and_twist_find_the_plugin() -> None:
     (maker,) = [each for each in getPlugins(IServiceMaker) if each.tapname == "smtpclient"]
     assert maker.options is tap.Options
     assert maker.makeService is tap.makeService
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:70255", "tcp:port=65536:interface=127.0.0.1", "tcp6:99999"])
+def test_a_port_that_is_none_is_a_usage_error_and_no_traceback_later(endpoint: str) -> None:
+    with pytest.raises(UsageError, match="at most 65535"):
+        parsed("--listen", endpoint)

@@ -334,3 +334,21 @@ async def test_a_name_that_does_not_exist_is_not_found() -> None:
 async def test_all_errors_of_a_delivery_have_one_base() -> None:
     with pytest.raises(DeliveryError):
         await deliver("unix:/nonexistent/socket", None, ["a@example.net"], b"")
+
+
+@pytest.mark.parametrize("limit", ["connections_per_host", "pipelining_depth", "messages_per_connection"])
+def test_a_limit_that_would_let_nothing_through_is_refused_at_once(limit: str) -> None:
+    given: dict[str, Any] = {limit: 0}
+    with pytest.raises(ValueError, match=limit):
+        DeliveryAgent(Network(), **given)
+
+
+def test_what_is_no_server_is_refused_at_once_and_leaves_nothing_under_way() -> None:
+    here = Post()
+    given: Any = "localhost"
+    with pytest.raises(TypeError, match="takes a Server, not str"):
+        here.agent.deliver(given, envelope("a@example.net"), Content(MESSAGE))
+    with pytest.raises(TypeError, match="takes a Content, not bytes"):
+        here.agent.deliver(terms(), envelope("a@example.net"), given.encode())
+    assert repr(here.agent).startswith("<DeliveryAgent 0 under way")
+    here.close()

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tests.client.mailing import CHUNKING, PIPELINING_ONLY, Mailing
 from tests.client.sessions import HOST
-from twisted_smtpclient import ExtensionUnsupported, Mode, TLSMode
+from twisted_smtpclient import ExtensionUnsupported, Mode, Timeouts, TLSMode
 from twisted_smtpclient.client.quirks import REMEMBERED
 from twisted_smtpclient.smtp.content import SMALL
 from twisted_smtpclient.testing import Action, Fault, Stage, make_certificates
@@ -320,6 +320,30 @@ def test_starttls_whose_handshake_fails_is_left_out_for_ten_minutes_and_then_tri
     assert here.sink.sessions[-1].tls
     assert here.ok() == {1, 2, 3}
     assert len(warnings) == 1
+    here.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        # The one who waits no longer than a second is not to take TLS from all.
+        Fault(Stage.HANDSHAKE, Action.STALL),
+        # A server that is busy is not broken.
+        Fault(Stage.STARTTLS, Action.REPLY_AND_CLOSE, b"421 4.3.2 Busy\r\n"),
+    ],
+)
+def test_a_silent_handshake_or_a_421_costs_that_mail_its_tls_and_no_other(
+    fault: Fault, warnings: Warnings
+) -> None:
+    here = Mailing(starttls=CERTIFICATES.server_context(), faults=[fault])
+    here.posted(tls=TLSMode.TRY, timeouts=Timeouts.uniform(1.0))
+    here.network.elapse(2, step=0.5)
+    assert here.ok() == {1}
+    assert not here.sink.sessions[-1].tls
+    here.posted(tls=TLSMode.TRY)
+    assert here.ok() == {1, 2}
+    assert here.sink.sessions[-1].tls
+    assert warnings == []
     here.close()
 
 

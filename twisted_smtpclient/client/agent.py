@@ -120,8 +120,9 @@ class DeliveryAgent:
             mails on the same connection notice.
         :raises TypeError: an argument is not of its type.
         """
-        if type(server) is not Server or type(envelope) is not Envelope or type(content) is not Content:
-            raise TypeError("deliver() takes a Server, an Envelope and a Content")
+        for value, kind in ((server, Server), (envelope, Envelope), (content, Content)):
+            if not isinstance(value, kind):
+                raise TypeError(f"deliver() takes a {kind.__name__}, not {type(value).__name__}")
         delivery = Delivery(self, server, envelope, content, reuse=reuse)
         if self._closed:
             delivery.settle(delivery.add_share(), ShuttingDown("the agent is closed"))
