@@ -149,13 +149,7 @@ class Exchange:
         while self.pipeline.finished:
             finished, self.pipeline.finished = self.pipeline.finished, []
             for transaction in finished:
-                on_settled, transaction.on_settled = transaction.on_settled, None
-                if on_settled is not None:
-                    try:
-                        on_settled(transaction)
-                    except Exception:
-                        # It harms no other mail.
-                        _log.failure("on_settled failed")
+                tell(transaction)
 
     def overdue(self) -> None:
         """What was waited for has not come in time."""

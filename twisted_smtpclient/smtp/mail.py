@@ -24,7 +24,7 @@ def mail_command(envelope: Envelope, content: Content, extensions: Extensions) -
         if limit is not None and content.size > limit:
             raise MessageTooLarge(f"the message has {content.size} octets, the server takes {limit}")
         command += b" SIZE=%d" % content.size
-    if extensions.eightbitmime and not content.message.isascii():
+    if extensions.eightbitmime and content.eight_bit:
         command += b" BODY=8BITMIME"
     if envelope.needs_smtputf8:
         if not extensions.smtputf8:
