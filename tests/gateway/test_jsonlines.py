@@ -138,6 +138,31 @@ def test_a_line_over_the_limit_is_answered_once_when_that_is_known() -> None:
     assert len(client.daemon.agent.deliveries) == 1
 
 
+@pytest.mark.parametrize("request_id", ["7", "-12", '"a \\"b\\" \\u00e9"', '""'])
+def test_a_line_over_the_limit_that_begins_with_its_id_is_answered_at_once_with_it(request_id: str) -> None:
+    client = Daemon(max_request=1000).client()
+    long = f' {{"id" : {request_id} , "host": "x", "message": "{"A" * 2000}"}}'.encode()
+    client.send(line(), long)
+    reply = client.reply()
+    assert reply["error"] == "RequestTooLarge"
+    assert reply["id"] == json.loads(request_id)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        '{"host": "x", "id": 7, ', '{"id": 7.5, ', '{"id": true, ', '["id", 7, ', '{"id": "\\ud800", ',
+        '{"id": 07, ', '{"id": "' + "x" * 1100 + '", ',
+    ],
+)  # fmt: skip
+def test_an_id_that_is_not_known_to_be_the_line_s_is_not_echoed(start: str) -> None:
+    client = Daemon(max_request=1000).client()
+    client.send(start.encode() + b'"message": "' + b"A" * 2000 + b'"}')
+    reply = client.reply()
+    assert reply["error"] == "RequestTooLarge"
+    assert "id" not in reply
+
+
 def test_a_line_of_just_the_limit_is_taken() -> None:
     for ending in (b"\n", b"\r\n"):
         octets = line(id=1)

@@ -9,6 +9,7 @@ name one and say what was expected.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Final, NamedTuple
@@ -30,7 +31,7 @@ from .schema import (
     types_of,
 )
 
-__all__ = ["Rejection", "check_spelling", "check_uncommon", "find_fault", "given_in"]
+__all__ = ["Rejection", "check_spelling", "check_uncommon", "find_fault", "given_in", "id_at_the_start"]
 
 
 class Rejection(NamedTuple):
@@ -128,6 +129,26 @@ def _read(line: bytes | bytearray, repeated: list[str]) -> dict[str, object]:
     if not isinstance(given, dict):
         raise InvalidRequest("expected a JSON object")
     return given
+
+
+#: Where most clients put an id: first in the object, and whole.
+_FIRST_ID: Final = re.compile(
+    rb'[ \t\r]*(\{[ \t\r]*"id"[ \t\r]*:[ \t\r]*(?:"(?:[^"\\]|\\.)*"|-?\d+)[ \t\r]*),'
+)
+
+
+def id_at_the_start(head: bytes) -> RequestId:
+    """
+    The ``id`` of a line of which only the start was kept.
+
+    :returns: UNSET unless it stands first, and whole: what comes behind is
+        not known.
+    """
+    match = _FIRST_ID.match(head)
+    try:
+        return UNSET if match is None else _valid_id(_read(match[1] + b"}", []))
+    except (InvalidRequest, ValueError, RecursionError):
+        return UNSET
 
 
 def _valid_id(given: Mapping[str, object]) -> RequestId:

@@ -4,12 +4,18 @@ A stream of octets as lines, of a bounded length, at a cost linear in theirs.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 __all__ = ["Line", "LineBuffer"]
 
 #: A line without its LF; None stands for one that was too long.
 Line = bytes | bytearray | None
+
+
+#: Octets kept of a line that is too long: its id stands in them, if first.
+HEAD: Final = 1024
 
 
 class LineBuffer:
@@ -22,10 +28,13 @@ class LineBuffer:
     chunk that follows.
 
     :param max_line: octets of a line, without CR and LF.
+    :ivar heads: of each line that was too long, how it began; one for each
+        None that was returned, for whoever takes that to take out.
     """
 
     def __init__(self, max_line: int) -> None:
         self._max_line = max_line
+        self.heads: deque[bytes] = deque()
         self._tail = bytearray()
         #: Whether the line at hand was too long, and its rest is worth nothing.
         self._discarding = False
@@ -82,4 +91,7 @@ class LineBuffer:
         return self._checked(line)
 
     def _checked(self, line: bytes | bytearray) -> Line:
-        return None if len(line) - line.endswith(b"\r") > self._max_line else line
+        if len(line) - line.endswith(b"\r") <= self._max_line:
+            return line
+        self.heads.append(bytes(line[:HEAD]))
+        return None

@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from ..errors import DeliveryError, InternalError, RequestTooLarge
 from .codec import Rejection, RequestDecoder
+from .complaint import id_at_the_start
 from .delivery import FAULT, Answer, Deliveries
 from .framing import Line, LineBuffer
 from .reply import encode_error
@@ -153,7 +154,7 @@ class JSONLinesProtocol(Protocol):
         while lines and self._in_flight < max_in_flight and not self._output_full:
             line = lines.popleft()
             if line is None:
-                self._reject(UNSET, self.factory.too_large())
+                self._reject(id_at_the_start(self._buffer.heads.popleft()), self.factory.too_large())
             elif line and line != b"\r":
                 try:
                     request = self.factory.decode(line)
