@@ -14,6 +14,11 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from twisted_smtpclient import DeliveryAgent, tap
+from twisted_smtpclient.client.access import Access
+from twisted_smtpclient.operations.life import State
+from twisted_smtpclient.operations.pages import Pages
+from twisted_smtpclient.operations.signals import Signals
+from twisted_smtpclient.operations.systemd import ServiceManager
 from twisted_smtpclient.service import Daemon
 
 
@@ -30,6 +35,11 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (endpoint._port, endpoint._interface) == (7025, "127.0.0.1")
     assert options["max-request"] == 64 * 1024 * 1024
     assert options["max-in-flight"] == 1000
+    assert options["max-clients"] == 10_000
+    assert options["max-memory"] == 512 * 1024 * 1024
+    assert options["key-ttl"] == 600
+    assert options["token-file"] is None
+    assert repr(Access(options.allow, options.deny)) == "<Access: allow *; deny >"
     assert options["drain-timeout"] == 25
     assert options["ca-file"] is None
     assert options["connections-per-host"] == 10
@@ -75,6 +85,15 @@ def test_sizes_are_octets_or_have_a_unit(text: str, octets: int) -> None:
         (["--max-request", "64MB"], "expected octets such as"),
         (["--max-in-flight", "0"], "expected an integer over 0"),
         (["--max-in-flight", "x"], "expected an integer over 0"),
+        (["--max-clients", "0"], "--max-clients: expected an integer over 0, got '0'"),
+        (["--allow-host", ""], "--allow-host: expected a name, an address, a network such as 10.0.0.0/8"),
+        (["--allow-host", "10.0.0.1/8"], "--allow-host: expected an address or a network such as"),
+        (["--allow-host", "10.*"], "--allow-host: expected an address or a network"),
+        (["--allow-host", "mx.example:smtp"], "got 'mx.example:smtp'"),
+        (["--deny-host", "unix:lmtp"], "--deny-host: expected unix: and an absolute path"),
+        (["--token-file", "/does/not/exist"], "--token-file: expected a file of tokens, one a line"),
+        (["--listen", "mtls:443:privateKey=/does/not/exist.pem:clientCA=/x"], "No such file"),
+        (["--listen", "mtls:99999:privateKey=x:clientCA=x"], "got 'mtls:99999"),
         (["--connections-per-host", "0"], "--connections-per-host: expected an integer over 0, got '0'"),
         (["--connections-per-host", "-3"], "expected an integer over 0"),
         (["--connections-per-host", "1.5"], "expected an integer over 0"),
@@ -89,7 +108,11 @@ def test_sizes_are_octets_or_have_a_unit(text: str, octets: int) -> None:
         (["--drain-timeout", "nan"], "expected seconds"),
         (["--drain-timeout", "soon"], "expected seconds"),
         (["--ca-file", "/does/not/exist.pem"], "expected a file of PEM certificates, got"),
-        (["--max-memory", "1"], "max-memory"),
+        (["--metrics", "9100"], "--metrics: expected an endpoint such as tcp:7025:interface=127.0.0.1"),
+        (["--metrics", "tcp:65536"], "a port is at most 65535"),
+        (["--max-memory", "1"], "--max-memory: expected at least 1048576 octets, got '1'"),
+        (["--max-memory", "much"], "--max-memory: expected octets"),
+        (["--key-ttl", "-1"], "--key-ttl: expected seconds"),
         (["surplus"], ""),
     ],
 )
@@ -135,9 +158,13 @@ def test_the_options_reach_the_daemon() -> None:
             "--max-request=1KiB",
             "--max-in-flight=7",
             "--drain-timeout=3",
+            "--max-memory=64MiB",
+            "--key-ttl=60",
         )
     )
     assert isinstance(service, Daemon)
+    assert service.deliveries.memory.limit == 64 * 1024 * 1024
+    assert service.deliveries.keys._ttl == 60
     assert service.drain_timeout == 3
     assert service.clients.max_request == 1024
     assert service.clients.max_in_flight == 7
@@ -162,6 +189,82 @@ def test_the_options_of_connections_reach_the_agent(monkeypatch: pytest.MonkeyPa
     assert given["pipelining_depth"] == 50
     assert given["messages_per_connection"] == 1
     assert given["idle_timeout"] == 0.5
+
+
+def test_the_rules_of_access_reach_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: given.update(options))
+    tap.makeService(
+        parsed(
+            "--listen=tcp:0:interface=127.0.0.1",
+            "--allow-host=*.example:25",
+            "--allow-host",
+            "unix:/run/lmtp",
+            "--deny-host=10.0.0.0/8",
+            "--deny-host=[2001:db8::/32]:25",
+        )
+    )
+    assert repr(given["access"]) == (
+        "<Access: allow *.example:25 unix:/run/lmtp; deny 10.0.0.0/8 [2001:db8::/32]:25>"
+    )
+
+
+def test_a_bound_on_clients_and_the_tokens_reach_the_daemon(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("secret\n")
+    service: Any = tap.makeService(
+        parsed("--listen=tcp:0:interface=127.0.0.1", "--max-clients=7", f"--token-file={path}")
+    )
+    assert service.clients.limit.most == 7
+    assert service.clients.tokens.accept("secret")
+
+
+def test_an_empty_token_file_is_a_usage_error(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_bytes(b"\n")
+    with pytest.raises(UsageError, match=r"--token-file: .*: it has none"):
+        parsed("--token-file", str(path))
+
+
+def parts(*arguments: str) -> dict[type, Any]:
+    """What the daemon that is asked for is the parent of."""
+    service: Any = tap.makeService(parsed("--listen=tcp:0:interface=127.0.0.1", *arguments))
+    return {type(part): part for part in service}
+
+
+def test_metrics_are_nowhere_unless_told() -> None:
+    assert parsed().metrics is None
+    assert set(parts()) == {Signals, ServiceManager}
+    assert set(parts("--metrics=tcp:0:interface=127.0.0.1")) == {Signals, ServiceManager, Pages}
+
+
+def test_deliveries_are_counted_and_sampled_where_there_are_metrics() -> None:
+    with_pages: Any = tap.makeService(
+        parsed("--listen=tcp:0:interface=127.0.0.1", "--metrics=tcp:0:interface=127.0.0.1")
+    )
+    without: Any = tap.makeService(parsed("--listen=tcp:0:interface=127.0.0.1"))
+    assert with_pages.deliveries.wants_sample
+    assert len(with_pages.deliveries.journal.listeners) == 2
+    assert not without.deliveries.wants_sample
+    assert not without.deliveries.journal.listeners
+
+
+def test_files_are_read_again_where_they_were_given(tmp_path: Path) -> None:
+    roots, token = tmp_path / "ca.pem", tmp_path / "token"
+    roots.write_bytes(trustme.CA().cert_pem.bytes())
+    token.write_text("first\n")
+    daemon: Any = tap.makeService(
+        parsed("--listen=tcp:0:interface=127.0.0.1", f"--ca-file={roots}", f"--token-file={token}")
+    )
+    token.write_text("second\n")
+    roots.write_bytes(trustme.CA().cert_pem.bytes())
+    trusted: list[Any] = []
+    daemon.agent.trust = trusted.append
+    daemon.life.enter(State.READY)
+    daemon.life.reload()
+    assert daemon.clients.tokens.accept("second")
+    assert not daemon.clients.tokens.accept("first")
+    assert len(trusted) == 1
 
 
 def test_twistd_and_twist_find_the_plugin() -> None:

@@ -6,7 +6,9 @@ server allows, and tells the server's verdict on every recipient.
 >>> d = deliver("localhost", "me@example.org", ["you@example.org"], b"Subject: hi\\r\\n\\r\\nhello\\r\\n")
 """
 
-from .client.agent import DeliveryAgent, deliver
+from .client.access import Access
+from .client.agent import DeliveryAgent
+from .client.calls import deliver, probe
 from .client.delivery import DeliveryCancelled
 from .client.protocol import PipeliningESMTPClient
 from .errors import (
@@ -32,18 +34,25 @@ from .errors import (
     TLSFailed,
 )
 from .smtp.content import Content
+from .smtp.credentials import Credentials
+from .smtp.dsn import DSN, Notify, Return
 from .smtp.envelope import Envelope, Recipient
 from .smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
+from .smtp.probe import Probe, TLSSession
 from .smtp.reply import EnhancedStatusCode, Reply
 from .smtp.result import DeliveryResult, RecipientStatus, Status
+from .smtp.trace import Trace, Transcript
 
 __all__ = [
+    "DSN",
+    "Access",
     "Cancelled",
     "ConnectionFailed",
     "ConnectionLost",
     "ConnectionRefused",
     "ConnectionTimeout",
     "Content",
+    "Credentials",
     "DeadlineExceeded",
     "DeliveryAgent",
     "DeliveryCancelled",
@@ -58,7 +67,9 @@ __all__ = [
     "MessageTooLarge",
     "Mode",
     "NotAllowed",
+    "Notify",
     "PipeliningESMTPClient",
+    "Probe",
     "Protocol",
     "ProtocolError",
     "QueueFull",
@@ -68,11 +79,16 @@ __all__ = [
     "Reply",
     "RequestTooLarge",
     "ResponseTimeout",
+    "Return",
     "Server",
     "ShuttingDown",
     "Status",
     "TLSFailed",
     "TLSMode",
+    "TLSSession",
     "Timeouts",
+    "Trace",
+    "Transcript",
     "deliver",
+    "probe",
 ]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     # For the annotation alone: nothing of smtp/ is imported when this runs.
@@ -58,6 +58,9 @@ class DeliveryError(Exception):
 
     temporary: bool = False
     recipients: Sequence[RecipientStatus] = ()
+
+    #: For who opens sessions: how the one came to be that ended with it.
+    chronicle: Any = None
 
     #: Set on each class that may be raised; keeps the base abstract.
     _concrete: ClassVar[bool] = False
@@ -174,18 +177,22 @@ class Refused(DeliveryError):
         ``HELO``, ``LHLO``, ``STARTTLS`` or ``AUTH``.
     :ivar code: the reply code.
     :ivar response: the whole reply, lines joined by LF.
+    :ivar detail: what the server has said besides: of ``AUTH``, the error
+        within the exchange (RFC 7628 section 3.2.2); mostly empty.
     """
 
-    def __init__(self, command: str, code: int, response: str, /) -> None:
+    def __init__(self, command: str, code: int, response: str, /, *, detail: str = "") -> None:
         super().__init__(response)
         self.args = (command, code, response)
         self.command = command
         self.code = code
         self.response = response
+        self.detail = detail
         self.temporary = code // 100 == 4
 
     def __str__(self) -> str:
-        return f"{self.command} refused: {self.response}"
+        told = f"{self.command} refused: {self.response}"
+        return f"{told} ({self.detail})" if self.detail else told
 
 
 class ExtensionUnsupported(DeliveryError):

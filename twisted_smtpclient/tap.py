@@ -7,18 +7,30 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
+from .client.access import Access, Pattern
 from .client.agent import DeliveryAgent
-from .client.tls import trust_root_of
+from .client.tls import TrustFile
 from .errors import InvalidRequest
 from .gateway.jsonlines import MAX_IN_FLIGHT, MAX_REQUEST
-from .service import DRAIN_TIMEOUT, Daemon
+from .gateway.keys import KEY_TTL
+from .gateway.limit import MAX_CLIENTS
+from .gateway.memory import MAX_MEMORY, MIN_MEMORY
+from .gateway.token import Tokens
+from .operations.files import allow_files
+from .operations.logs import FORMATS, choose_format
+from .operations.pages import Pages, PagesFactory, pages_of
+from .operations.signals import Signals
+from .operations.systemd import ServiceManager
+from .service import DRAIN_TIMEOUT, Daemon, metrics_of
 from .smtp.policy import MAX_SECONDS, Server
 
 __all__ = ["Options", "makeService"]
@@ -34,6 +46,13 @@ def _size(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise ValueError(f"expected octets such as 1048576 or 64MiB, got {text!r}")
     return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _memory(text: str) -> int:
+    octets = _size(text)
+    if octets < MIN_MEMORY:
+        raise ValueError(f"expected at least {MIN_MEMORY} octets, got {text!r}")
+    return octets
 
 
 def _count(text: str) -> int:
@@ -57,6 +76,12 @@ def _helo(text: str) -> str:
         Server(host="localhost", helo=text)
     except InvalidRequest as error:
         raise ValueError(f"{error.expected}, got {text!r}") from None
+    return text
+
+
+def _log_format(text: str) -> str:
+    if text not in FORMATS:
+        raise ValueError(f"expected {' or '.join(FORMATS)}, got {text!r}")
     return text
 
 
@@ -85,17 +110,26 @@ class Options(usage.Options):
         _option("helo", None, "name for EHLO, HELO and LHLO (the host's full name)", _helo),
         _option("max-request", MAX_REQUEST, "longest request line in octets, or with KiB or MiB", _size),
         _option("max-in-flight", MAX_IN_FLIGHT, "requests under way for one client", _count),
+        _option("max-clients", MAX_CLIENTS, "clients at a time; more wait to be accepted", _count),
+        _option("max-memory", MAX_MEMORY, "octets of lines, messages and replies held", _memory),
+        _option("key-ttl", KEY_TTL, "seconds for which the outcome of a key is kept", _seconds),
         _option("connections-per-host", 10, "open connections to one server", _count),
         _option("pipelining-depth", 10, "messages under way on one connection", _count),
         _option("messages-per-connection", 1000, "a connection is closed after so many", _count),
         _option("idle-timeout", 30.0, "seconds for which an unused connection is kept", _seconds),
-        _option("ca-file", None, "PEM file of trust roots (the platform's)", trust_root_of),
+        _option("ca-file", None, "PEM file of trust roots (the platform's)", TrustFile),
+        _option("token-file", None, "file of tokens, of which each client must show one first", Tokens),
+        _option("log-format", "text", "form of the log, text or json", _log_format),
         _option("drain-timeout", DRAIN_TIMEOUT, "seconds for what is under way at SIGTERM", _seconds),
     ]
 
     def __init__(self) -> None:
         usage.Options.__init__(self)
         self.endpoints: list[IStreamServerEndpoint] = []
+        self.allow: list[Pattern] = []
+        self.deny: list[Pattern] = []
+        self.metrics: IStreamServerEndpoint | None = None
+        self.log_observer: Callable[[], ILogObserver] | None = None
 
     def opt_listen(self, endpoint: str) -> None:
         """
@@ -103,19 +137,55 @@ class Options(usage.Options):
 
         [default: tcp:7025:interface=127.0.0.1]
         """
-        self.endpoints.append(_endpoint(endpoint))
+        self.endpoints.append(_endpoint("listen", endpoint))
+
+    def opt_metrics(self, endpoint: str) -> None:
+        """
+        Where /metrics, /healthz and /readyz are, as an endpoint string.
+
+        [default: nowhere]
+        """
+        self.metrics = _endpoint("metrics", endpoint)
+
+    def opt_allow_host(self, pattern: str) -> None:
+        """
+        Servers that clients may name: a name with *, an address, a network or
+        unix:/path, each with an optional :port; may be given more than once.
+
+        [default: any TCP server, no unix:]
+        """
+        self.allow.append(_rule("allow-host", pattern))
+
+    def opt_deny_host(self, pattern: str) -> None:
+        """
+        Servers that they may not, by name or by the address connected to; wins
+        over --allow-host; may be given more than once.
+        """
+        self.deny.append(_rule("deny-host", pattern))
 
     def postOptions(self) -> None:
         if not self.endpoints:
             self.opt_listen(DEFAULT_ENDPOINT)
         if self["helo"] is None:
             self["helo"] = full_host_name()
+        if self.parent is not None:
+            try:
+                self.log_observer = choose_format(self["log-format"], self.parent)
+            except ValueError as error:
+                raise usage.UsageError(f"--log-format: {error}") from None
 
 
-_TCP_PORT: Final = re.compile(r"(?:tcp6?|ssl):(?:port=)?(\d+)", re.ASCII)
+_TCP_PORT: Final = re.compile(r"(?:tcp6?|ssl|mtls):(?:port=)?(\d+)", re.ASCII)
 
 
-def _endpoint(description: str) -> IStreamServerEndpoint:
+def _rule(option: str, pattern: str) -> Pattern:
+    try:
+        return Pattern.parse(pattern)
+    except ValueError as error:
+        raise usage.UsageError(f"--{option}: {error}") from None
+
+
+def _endpoint(option: str, description: str) -> IStreamServerEndpoint:
     # Imported here and in makeService only: by then twistd has installed the
     # reactor that was asked for.
     from twisted.internet import reactor
@@ -129,9 +199,21 @@ def _endpoint(description: str) -> IStreamServerEndpoint:
     except Exception as error:
         # Each kind of endpoint has exceptions of its own for what it cannot use.
         raise usage.UsageError(
-            f"--listen: expected an endpoint such as {DEFAULT_ENDPOINT}, got {description!r}: {error}"
+            f"--{option}: expected an endpoint such as {DEFAULT_ENDPOINT}, got {description!r}: {error}"
         ) from None
     return endpoint
+
+
+class _Application(Daemon):
+    """The daemon as twistd runs it, with the form of the log."""
+
+    log_observer: Callable[[], ILogObserver] | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        if self.log_observer is not None and isinstance(parent, Componentized):
+            # By the time that twistd has daemonized, files are found elsewhere.
+            parent.setComponent(ILogObserver, self.log_observer())
+        MultiService.setServiceParent(self, parent)
 
 
 def full_host_name() -> str | None:
@@ -147,20 +229,38 @@ def makeService(options: Options) -> IService:
     """The daemon that the options ask for, not yet started."""
     from twisted.internet import reactor
 
+    allow_files(options["max-clients"])
+    trusted: TrustFile | None = options["ca-file"]
     agent = DeliveryAgent(
         reactor,
         helo=options["helo"],
-        trust_root=options["ca-file"],
+        trust_root=None if trusted is None else trusted.root,
+        access=Access(options.allow, options.deny),
         connections_per_host=options["connections-per-host"],
         pipelining_depth=options["pipelining-depth"],
         messages_per_connection=options["messages-per-connection"],
         idle_timeout=options["idle-timeout"],
     )
-    return Daemon(
+    daemon = _Application(
         reactor,
         agent,
         options.endpoints,
         max_request=options["max-request"],
         max_in_flight=options["max-in-flight"],
+        max_clients=options["max-clients"],
+        max_memory=options["max-memory"],
+        key_ttl=options["key-ttl"],
+        tokens=options["token-file"],
         drain_timeout=options["drain-timeout"],
     )
+    daemon.log_observer = options.log_observer
+    if trusted is not None:
+        daemon.life.on_reload("--ca-file", lambda: agent.trust(trusted.reload()))
+    if options["token-file"] is not None:
+        daemon.life.on_reload("--token-file", options["token-file"].reload)
+    if options.metrics is not None:
+        pages = PagesFactory(pages_of(metrics_of(daemon, agent), daemon.life), reactor)
+        MultiService.addService(daemon, Pages(options.metrics, pages))
+    MultiService.addService(daemon, Signals(daemon.life, daemon.hurry, reactor))
+    MultiService.addService(daemon, ServiceManager(daemon.life, reactor))
+    return daemon

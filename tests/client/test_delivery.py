@@ -11,10 +11,12 @@ import pytest
 from tests.client.memory import Outcome
 from twisted_smtpclient import (
     ConnectionLost,
+    ConnectionRefused,
     Content,
     DeliveryError,
     DeliveryResult,
     Envelope,
+    ExtensionUnsupported,
     RecipientStatus,
     ResponseTimeout,
     Server,
@@ -48,13 +50,19 @@ class Desk:
         envelope = Envelope("me@x.de", addresses or ADDRESSES)
         self.delivery = Delivery(self.owner, Server(host="mx.example"), envelope, Content(b""))
         self.outcome: Outcome[DeliveryResult] = Outcome(self.delivery.result)
-        self.share = self.delivery.add_share()
+        self.share = self.delivery.shares[0]
 
     def settle(self, share: Share, *told: str | None) -> Share | None:
         return self.delivery.settle(share, DeliveryResult("me@x.de", statuses(share, *told)))
 
     def fail(self, share: Share, error: DeliveryError, *told: str | None) -> Share | None:
         return self.delivery.settle(share, error.concerning(statuses(share, *told)) if told else error)
+
+    @property
+    def error(self) -> DeliveryError:
+        error = self.outcome.error
+        assert isinstance(error, DeliveryError)
+        return error
 
     def texts(self) -> list[str | None]:
         value = self.outcome.value
@@ -92,7 +100,7 @@ def test_a_delivery_in_one_transaction_has_that_outcome_as_it_is() -> None:
     assert desk.delivery.settle(desk.share, result) is None
     assert desk.outcome.value is result
     assert desk.owner.ended_with == [desk.delivery]
-    assert desk.delivery.shares == set()
+    assert desk.delivery.shares == []
 
 
 def test_an_error_of_one_transaction_is_the_delivery_s() -> None:
@@ -126,7 +134,7 @@ def test_a_split_share_keeps_the_first_and_gives_the_rest() -> None:
     assert addresses(desk.share) == ADDRESSES[:3]
     assert addresses(rest) == ADDRESSES[3:]
     assert rest.delivery is desk.delivery
-    assert desk.delivery.shares == {desk.share, rest}
+    assert desk.delivery.shares == [desk.share, rest]
 
 
 def test_a_part_may_be_split_again() -> None:
@@ -280,7 +288,29 @@ def test_of_several_errors_the_first_is_told() -> None:
     desk.fail(rest, ResponseTimeout("late"))
     desk.fail(desk.share, ConnectionLost("gone"))
     assert isinstance(desk.outcome.error, ResponseTimeout)
-    assert len(desk.outcome.error.recipients) == 4
+
+
+def test_errors_from_before_mail_tell_of_no_recipient() -> None:
+    desk = Desk()
+    rest = desk.share.split(2)
+    desk.fail(rest, ExtensionUnsupported("no DSN"))
+    desk.fail(desk.share, ExtensionUnsupported("no DSN"))
+    assert desk.error.recipients == ()
+
+
+def test_once_a_share_has_moved_an_error_from_before_mail_tells_of_each_recipient() -> None:
+    desk = Desk()
+    desk.delivery.moves(desk.share)
+    desk.fail(desk.share, ConnectionRefused("nobody"))
+    assert [entry.status for entry in desk.error.recipients] == [Status.UNKNOWN] * 4
+    assert not desk.error.in_doubt
+
+
+def test_and_a_result_is_that_of_where_it_went() -> None:
+    desk = Desk("a@x.de", "b@x.de")
+    desk.delivery.moves(desk.share)
+    desk.settle(desk.share, "250 ok", "550 no")
+    assert desk.texts() == ["250 ok", "550 no"]
 
 
 def test_an_error_that_knows_every_verdict_leaves_a_result() -> None:
@@ -329,7 +359,7 @@ def test_cancelling_ends_every_share_and_is_told_once() -> None:
     assert [entry.status for entry in told.recipients] == [
         Status.UNKNOWN, Status.OK, Status.UNKNOWN, Status.UNKNOWN,
     ]  # fmt: skip
-    assert desk.delivery.shares == set()
+    assert desk.delivery.shares == []
     assert desk.settle(further, "250 late", "250 late") is None
     assert desk.outcome.came == 1
     assert desk.owner.ended_with == [desk.delivery]

@@ -82,9 +82,10 @@ def test_servers_that_differ_in_a_field_share_no_connection(field: str) -> None:
 
 
 def test_every_field_of_a_server_is_one_that_tells_connections_apart() -> None:
-    # LMTP has a test of its own, for a sink speaks one or the other.
+    # Those not in CHANGES have tests of their own: a sink speaks SMTP or LMTP,
+    # knows users or none, and is where an endpoint leads.
     compared = {attribute.alias for attribute in terms().__attrs_attrs__ if attribute.eq}
-    assert compared == {*CHANGES, "protocol"}
+    assert compared == {*CHANGES, "protocol", "auth", "endpoint"}
 
 
 def test_smtp_and_lmtp_at_one_port_share_no_connection() -> None:

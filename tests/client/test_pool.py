@@ -41,7 +41,7 @@ class Fake:
 
     def end(self, job: str) -> None:
         self.jobs.remove(job)
-        self.desk.pool.done(self.key, self)
+        self.desk.pool.done(self)
 
     def end_all(self) -> None:
         for job in list(self.jobs):

@@ -16,11 +16,14 @@ from twisted.python.failure import Failure
 from twisted_smtpclient.errors import Cancelled
 from twisted_smtpclient.gateway.delivery import Deliveries
 from twisted_smtpclient.gateway.jsonlines import JSONLinesFactory
+from twisted_smtpclient.gateway.memory import Memory
 from twisted_smtpclient.smtp.content import Content
 from twisted_smtpclient.smtp.envelope import Envelope
 from twisted_smtpclient.smtp.policy import Server
+from twisted_smtpclient.smtp.probe import Probe
 from twisted_smtpclient.smtp.reply import Reply
 from twisted_smtpclient.smtp.result import VERDICTS, DeliveryResult, RecipientStatus, Status
+from twisted_smtpclient.smtp.trace import Trace
 
 MESSAGE = b"Subject: test\r\n\r\nTest\r\n"
 BASE64 = base64.b64encode(MESSAGE).decode()
@@ -65,11 +68,19 @@ def unknown(recipient: str, *, in_doubt: bool) -> RecipientStatus:
 class Delivery:
     """One call of deliver(), for the test to end."""
 
-    def __init__(self, server: Server, envelope: Envelope, content: Content, reuse: bool = True) -> None:
+    def __init__(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        reuse: bool = True,
+        trace: Trace | None = None,
+    ) -> None:
         self.server = server
         self.envelope = envelope
         self.content = content
         self.reuse = reuse
+        self.trace = trace
         #: What cancelling it tells of the recipients.
         self.on_cancel: tuple[RecipientStatus, ...] = ()
         self.deferred: Deferred[DeliveryResult] = Deferred(self._cancel)
@@ -87,28 +98,51 @@ class Delivery:
         self.deferred.errback(error)
 
 
+class Probing:
+    """One call of probe(), for the test to end."""
+
+    def __init__(self, server: Server, trace: Trace | None = None) -> None:
+        self.server = server
+        self.trace = trace
+        self.deferred: Deferred[Probe] = Deferred(lambda deferred: deferred.errback(Cancelled("cancelled")))
+
+
 class FakeAgent:
     """Delivers when the test says so."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
+        self.probes: list[Probing] = []
         self.closed = 0
-        #: Raised by the next deliver().
+        #: Raised by the next call.
         self.fault: Exception | None = None
         #: Whether each delivery has succeeded when deliver() returns.
         self.at_once = False
 
     def deliver(
-        self, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
     ) -> Deferred[DeliveryResult]:
         if self.fault is not None:
             fault, self.fault = self.fault, None
             raise fault
-        delivery = Delivery(server, envelope, content, reuse)
+        delivery = Delivery(server, envelope, content, reuse, trace)
         self.deliveries.append(delivery)
         if self.at_once:
             delivery.succeed()
         return delivery.deferred
+
+    def probe(self, server: Server, *, trace: Trace | None = None) -> Deferred[Probe]:
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        self.probes.append(Probing(server, trace))
+        return self.probes[-1].deferred
 
     def close(self) -> Deferred[None]:
         self.closed += 1
@@ -140,10 +174,10 @@ class Transport(StringTransport):
 class Daemon:
     """A factory, its clock and its agent."""
 
-    def __init__(self, **bounds: int) -> None:
+    def __init__(self, *, memory: Memory | None = None, key_ttl: float = 600.0, **bounds: Any) -> None:
         self.clock = Clock()
         self.agent = FakeAgent()
-        self.deliveries = Deliveries(self.agent, self.clock)
+        self.deliveries = Deliveries(self.agent, self.clock, memory=memory, key_ttl=key_ttl)
         self.factory = JSONLinesFactory(self.deliveries, self.clock, **bounds)
 
     def client(self) -> Client:
@@ -156,7 +190,7 @@ class Client:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.transport: Any = Transport()
-        self.protocol = daemon.factory.buildProtocol(None)
+        self.protocol: Any = daemon.factory.buildProtocol(None)
         Protocol.makeConnection(self.protocol, self.transport)
 
     def send(self, *lines: bytes) -> None:

@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from tests.gateway.fakes import BASE64, LEGACY_LINES, MESSAGE, fields, line
-from twisted_smtpclient.errors import InvalidRequest
+from twisted_smtpclient.errors import InvalidRequest, RequestTooLarge
 from twisted_smtpclient.gateway import schema
-from twisted_smtpclient.gateway.codec import Rejection, Request, RequestDecoder
+from twisted_smtpclient.gateway.codec import (
+    AnyRequest,
+    CancelRequest,
+    ProbeRequest,
+    Rejection,
+    Request,
+    RequestDecoder,
+)
 from twisted_smtpclient.smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
 
 
-def decode(octets: bytes) -> Request | Rejection:
+def decode(octets: bytes) -> AnyRequest | Rejection:
     return RequestDecoder().decode(octets)
 
 
@@ -418,49 +425,61 @@ def test_nor_in_a_recipient(evil: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("field", "value", "name"),
     [
-        ("auth", {"username": "a", "password": "secret"}),
-        ("dsn", {"ret": "FULL"}),
-        ("requiretls", True),
-        ("eightbitmime", "DEPEND"),
-        ("binary", True),
-        ("mail_parameters", {"BY": "120;R"}),
-        ("key", "k"),
-        ("deadline", 5),
-        ("trace", True),
-        ("transcript", True),
-        ("probe", True),
-        ("cancel", 1),
+        ("deadline", 2.5, "deadline"),
+        ("trace", True, "trace"),
+        ("transcript", True, "transcript"),
+        ("key", "k" * 128, "key"),
     ],
 )
-def test_a_field_that_is_not_built_yet_says_so(field: str, value: object) -> None:
-    rejection = refused(line(id=9, **{field: value}))
-    assert str(rejection.error) == f"{field}: this field is not supported yet"
-    assert rejection.id == 9
+def test_what_a_request_may_ask_besides(field: str, value: object, name: str) -> None:
+    request = accepted(line(**{field: value}))
+    assert getattr(request, name) == value
+    plain = accepted(line())
+    assert (plain.deadline, plain.trace, plain.transcript, plain.key) == (None, False, False, None)
 
 
-@pytest.mark.parametrize("octets", [b'{"id":3,"cancel":1}', b'{"id":3,"probe":true,"host":"mx.example"}'])
-def test_requests_that_are_not_built_yet_say_so_too(octets: bytes) -> None:
-    rejection = refused(octets)
+@pytest.mark.parametrize("key", ["", "k" * 129, 5, None])
+def test_a_key_has_1_to_128_characters(key: object) -> None:
+    rejection = refused(line(key=key))
+    assert str(rejection.error) == "key: expected a string of 1 to 128 characters"
+
+
+@pytest.mark.parametrize("deadline", [0, -1, True, "5", 86401])
+def test_a_deadline_is_seconds(deadline: object) -> None:
+    assert refused_field(line(deadline=deadline)) == "deadline"
+
+
+def test_a_probe_may_be_bounded_traced_and_written_down() -> None:
+    request = decode(b'{"probe":true,"host":"mx.example","deadline":3,"trace":true,"transcript":true}')
+    assert isinstance(request, ProbeRequest)
+    assert (request.deadline, request.trace, request.transcript) == (3.0, True, True)
+
+
+@pytest.mark.parametrize("target", [1, "a"])
+def test_a_cancel_names_the_id_of_a_request(target: int | str) -> None:
+    request = decode(json.dumps({"cancel": target}).encode())
+    assert request == CancelRequest(UNSET, target)
+    request = decode(json.dumps({"id": "c", "cancel": target}).encode())
+    assert request == CancelRequest("c", target)
+
+
+def test_a_cancel_has_nothing_but_an_id_beside_it() -> None:
+    rejection = refused(b'{"id":3,"cancel":1,"host":"mx.example"}')
     assert rejection.id == 3
-    assert "not supported yet" in str(rejection.error)
+    assert str(rejection.error) == "host: has no meaning in a cancel"
+    assert refused_field(line(cancel=1)) == "host"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("notify", ["NEVER"]), ("orcpt", "rfc822;a@b.de"), ("parameters", {"X": "1"})]
-)
-def test_a_recipient_s_field_that_is_not_built_yet_says_so(field: str, value: object) -> None:
-    error = refused(line(recipients=[{"address": "a@b.de", field: value}])).error
-    assert str(error) == f"recipients[0].{field}: this field is not supported yet"
+@pytest.mark.parametrize("target", [None, 1.5, True, [1], {}])
+def test_a_cancel_of_what_no_request_can_bear_is_refused(target: object) -> None:
+    rejection = refused(json.dumps({"cancel": target}).encode())
+    assert str(rejection.error) == "cancel: expected a string or an integer, the id of a request"
 
 
 def test_what_asks_for_what_is_done_anyway_is_accepted() -> None:
-    plain = {field: value for field, values in schema.NOT_BUILT.items() for value in values}
-    assert set(plain) == {
-        "requiretls", "eightbitmime", "binary", "mail_parameters", "trace", "transcript", "probe",
-    }  # fmt: skip
-    accepted(line(**plain))
+    accepted(line(trace=False, transcript=False, probe=False, reuse=True))
     accepted(line(recipients=[{"address": "a@b.de", "parameters": {}}]))
 
 
@@ -497,6 +516,69 @@ def test_a_field_given_twice_inside_a_recipient_is_refused() -> None:
     assert str(refused(octets).error) == "address: is given twice"
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [
+        line(id=1, recipients=["a@b.de"] * 40_000),
+        line(id=1, recipients=[{}] * 40_000),
+        line(id=1, recipients=[[]] * 40_000),
+        line(id=1, unknown=[0] * 40_000),
+        line(id=1, mail_parameters={f"X{number}": None for number in range(40_000)}),
+        line(id=1, message="AAAA") + b"," * 70_000,
+    ],
+)
+def test_a_line_of_more_values_than_memory_bears_is_not_even_read(octets: bytes) -> None:
+    rejection = RequestDecoder(max_values=30_000).decode(octets.replace(b'{"host"', b'{"id": 7, "host"', 1))
+    assert isinstance(rejection, Rejection)
+    assert isinstance(rejection.error, RequestTooLarge)
+    assert str(rejection.error) == "expected at most 30000 values in a line, recipients included"
+    assert rejection.id == 7
+
+
+def test_a_line_of_as_many_values_as_it_may_have_is_a_request() -> None:
+    octets = line(recipients=["a@b.de"] * 29_997)
+    assert octets.count(b",") == 29_999
+    assert isinstance(RequestDecoder(max_values=30_000).decode(octets), Request)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"pipelinig": "TRY"}, "pipelinig: unknown field; the nearest known name is pipelining"),
+        ({"port": 0}, "port: expected an integer from 1 to 65535"),
+        ({"sender": "a b"}, "sender: expected"),
+        ({"host": ...}, "host: is required"),
+        ({"message": "A" * 99_999}, "message: expected a string of base64"),
+        ({"message": "A" * 99_999 + "\U0001f600"}, "message: expected a string of base64"),
+        ({"message": ["A" * 99_999]}, "message: expected a string of base64"),
+        ({"helo": "A" * 2_000_000 + "\U0001f600"}, "expected at most 1048576 octets beside the message"),
+        ({"helo": "\U0001f600" + "A" * 99_999, "sender": 1}, "sender: expected a string or null"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_fault_beside_a_long_message_is_named_and_the_id_echoed(
+    changed: dict[str, object], complaint: str, first: bool
+) -> None:
+    given = fields(**{"message": "A" * 100_000, **changed})
+    given = {"id": 7, **given} if first else {**given, "id": 7}
+    rejection = refused(json.dumps(given, ensure_ascii=False).encode())
+    assert str(rejection.error).startswith(complaint)
+    assert rejection.id == 7 or (not first and complaint.startswith("expected at most"))
+
+
+def test_a_field_given_twice_beside_a_long_message_is_named() -> None:
+    octets = line(message="A" * 100_000)
+    assert str(refused(octets[:-1] + b',"host":"x"}').error) == "host: is given twice"
+    assert str(refused(octets[:-1] + b',"message":"AAAA"}').error) == "message: is given twice"
+
+
+def test_white_space_in_a_long_message_is_ignored_and_a_cancel_may_be_long() -> None:
+    wrapped = "\n".join(["AAAA" * 19] * 2_000)
+    assert accepted(line(message=wrapped)).content.message == bytes(2_000 * 57)
+    cancel = decode(json.dumps({"cancel": "x" * 100_000}).encode())
+    assert isinstance(cancel, CancelRequest)
+
+
 def test_a_password_is_in_no_error_and_no_repr() -> None:
     rejection = refused(line(auth={"username": "a", "password": "geheim", "tokn": "geheim"}))
     assert "geheim" not in repr(rejection)
@@ -506,12 +588,14 @@ def test_a_password_is_in_no_error_and_no_repr() -> None:
 def test_the_tables_speak_of_fields_that_exist() -> None:
     known = schema.types_of(schema.RequestFields)
     assert {name for name in schema.EXPECTED if "." not in name} == set(known)
-    assert set(schema.NOT_BUILT) < set(known)
+    assert set(schema.OF_A_CANCEL) < set(known)
     assert set(schema.LEGACY) < set(known)
     assert set(schema.LEGACY.values()) < set(known)
     recipient = schema.types_of(schema.RecipientFields)
-    assert {f"recipients.{name}" for name in recipient} == {name for name in schema.EXPECTED if "." in name}
-    assert set(schema.NOT_BUILT_RECIPIENT) == set(recipient) - {"address"}
+    assert {f"recipients.{name}" for name in recipient} <= set(schema.EXPECTED)
+    for name in schema.EXPECTED:
+        outer, _, inner = name.partition(".")
+        assert not inner or inner in schema.types_of(schema.NESTED[outer])
 
 
 _JSON = st.recursive(

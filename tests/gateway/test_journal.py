@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher, jsonFileLo
 
 from tests.gateway.fakes import unknown, verdict
 from twisted_smtpclient import errors
-from twisted_smtpclient.gateway.journal import MAX_LINES, Journal
+from twisted_smtpclient.gateway.journal import GATHER, MAX_LINES, Journal
 from twisted_smtpclient.smtp.policy import Server, TLSMode
 
 SERVER = Server(host="mx.example")
@@ -44,7 +44,7 @@ class Desk:
         self.journal.tell(server, sender, recipients, error, seconds)
 
     def end_turn(self) -> None:
-        self.clock.advance(0)
+        self.clock.advance(GATHER)
 
 
 def test_a_delivery_that_is_alone_in_its_turn_has_an_event_with_its_fields(log: list[LogEvent]) -> None:
@@ -92,6 +92,22 @@ def test_each_turn_has_its_own_event(log: list[LogEvent]) -> None:
     assert len(log) == 3
     desk.end_turn()
     assert len(log) == 3
+
+
+def test_one_alone_is_logged_at_the_end_of_its_turn_and_those_close_behind_it_together(
+    log: list[LogEvent],
+) -> None:
+    desk = Desk()
+    desk.clock.advance(10)
+    desk.tell("250 ok")
+    desk.clock.advance(0)
+    assert len(log) == 1
+    for _ in range(4):
+        desk.tell("250 ok")
+        desk.clock.advance(GATHER / 8)
+    assert len(log) == 1
+    desk.clock.advance(GATHER)
+    assert [event.get("count") for event in log] == [None, 4]
 
 
 def test_an_event_is_bounded_and_none_is_lost(log: list[LogEvent]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +17,18 @@ from unittest import mock
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from twisted_smtpclient import Content, DeliveryAgent, Envelope, Server
+from twisted_smtpclient import (
+    DSN,
+    Content,
+    Credentials,
+    DeliveryAgent,
+    Envelope,
+    Notify,
+    Recipient,
+    Refused,
+    Return,
+    Server,
+)
 from twisted_smtpclient.client.protocol import PipeliningESMTPClient
 from twisted_smtpclient.smtp.policy import Mode, Protocol, TLSMode
 from twisted_smtpclient.testing import Fault, Sink, make_certificates
@@ -26,6 +37,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: One for all: the name in it is what the client is told to expect.
 CERTIFICATES = make_certificates("mx.example")
+
+CONTENT = Content(b"Subject: test\r\n\r\nTest\r\n")
+
+#: The one that has no mail.
+PROBE = "probe"
+
+_USERS: dict[str, Any] = {"users": {"anna": "secret"}}
 
 #: What differs from session to session: of the sink, of the server's terms,
 #: and the recipients.
@@ -58,13 +76,72 @@ SESSIONS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         {"tls": TLSMode.IMPLICIT, "tls_name": "mx.example"},
         ["one@bar.de"],
     ),
+    "dsn": ({}, {}, []),
+    "smtputf8": ({}, {}, []),
+    "a-label": ({"smtputf8": False}, {}, []),
+    "binary": ({"binarymime": True}, {}, []),
+    "requiretls": (
+        {"starttls": CERTIFICATES.server_context(), "requiretls": True},
+        {"tls": TLSMode.DEPEND, "tls_name": "mx.example"},
+        [],
+    ),
+    "parameters": ({"extensions": ["DELIVERBY 240", "MT-PRIORITY MIXER"]}, {}, []),
+    PROBE: (
+        {"starttls": CERTIFICATES.server_context(), "extensions": ["LIMITS RCPTMAX=100"]},
+        {"tls": TLSMode.DEPEND, "tls_name": "mx.example"},
+        [],
+    ),
+    "login-plain": (
+        {
+            "starttls": CERTIFICATES.server_context(),
+            **_USERS,
+            "mechanisms": ["PLAIN"],
+            "mechanisms_in_clear": [],
+        },
+        {"tls": TLSMode.DEPEND, "tls_name": "mx.example", "auth": Credentials("anna", "secret")},
+        ["one@bar.de"],
+    ),
+    "login-login": (
+        {**_USERS, "mechanisms": ["LOGIN"]},
+        {"auth": Credentials("anna", "secret")},
+        ["one@bar.de"],
+    ),
+    "login-token": (
+        {"tokens": {"anna": "ya29.token"}, "mechanisms": ["XOAUTH2"]},
+        {"auth": Credentials("anna", token="ya29.stale")},
+        ["one@bar.de"],
+    ),
     "clear": ({"starttls": CERTIFICATES.server_context()}, {"tls": TLSMode.NO}, ["one@bar.de"]),
+}
+
+#: The mails of those that are about more than plain SMTP.
+MAILS: dict[str, tuple[Envelope, Content]] = {
+    "dsn": (
+        Envelope(
+            "foo@bar.de",
+            [
+                Recipient("one@bar.de", notify=[Notify.SUCCESS, Notify.FAILURE], orcpt="list+x@bar.de"),
+                Recipient("two@bar.de", notify=[Notify.NEVER]),
+            ],
+            dsn=DSN(ret=Return.HDRS, envid="QQ 314159"),
+        ),
+        CONTENT,
+    ),
+    "smtputf8": (
+        Envelope("jürgen@bücher.example", ["用户@bar.de"]),
+        Content("Subject: Ähre\r\n\r\nÄhre\r\n".encode()),
+    ),
+    "a-label": (Envelope("foo@bar.de", ["foo@bücher.example"]), CONTENT),
+    "binary": (Envelope("foo@bar.de", ["one@bar.de"]), Content(b"Subject: test\r\n\r\n.\r\n", binary=True)),
+    "requiretls": (Envelope("foo@bar.de", ["one@bar.de"], requiretls=True), CONTENT),
+    "parameters": (
+        Envelope("foo@bar.de", ["one@bar.de"], parameters={"BY": "120;R", "MT-PRIORITY": "3"}),
+        CONTENT,
+    ),
 }
 
 #: Seconds for a session to end.
 PATIENCE = 10.0
-
-CONTENT = Content(b"Subject: test\r\n\r\nTest\r\n")
 
 
 class Tape:
@@ -134,7 +211,12 @@ async def record(reactor: Any, name: str) -> str:
     try:
         with recording(tape):
             server = Server(host="127.0.0.1", port=sink.port, **terms)
-            await agent.deliver(server, Envelope("foo@bar.de", recipients), CONTENT, reuse=False)
+            if name == PROBE:
+                await agent.probe(server)
+            else:
+                envelope, content = MAILS.get(name) or (Envelope("foo@bar.de", recipients), CONTENT)
+                with suppress(Refused):
+                    await agent.deliver(server, envelope, content, reuse=False)
             bound = reactor.seconds() + PATIENCE
             while sink.open_sessions:
                 # Until the last word, which nobody waits for, has been said.

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "twisted_smtpclient"
 PLUGIN = ROOT / "twisted" / "plugins" / "twisted_smtpclient_plugin.py"
+ENDPOINTS = PLUGIN.with_name("twisted_smtpclient_endpoints.py")
 
 #: What each part may know of the package beside itself.
 ALLOWED: dict[str, set[str]] = {
@@ -24,9 +25,11 @@ ALLOWED: dict[str, set[str]] = {
     "client": {"errors", "smtp"},
     "gateway": {"errors", "smtp"},
     "metrics": {"errors", "smtp"},
+    # What an operator sees: neither mails nor requests.
+    "operations": {"metrics"},
     "testing": {"errors", "smtp", "client", "gateway", "metrics"},
-    "service": {"errors", "smtp", "client", "gateway", "metrics"},
-    "tap": {"errors", "smtp", "client", "gateway", "metrics", "service"},
+    "service": {"errors", "smtp", "client", "gateway", "metrics", "operations"},
+    "tap": {"errors", "smtp", "client", "gateway", "metrics", "operations", "service"},
     # The public names: of what an application uses, not of the daemon.
     "": {"errors", "smtp", "client"},
     "cli": {"", "errors", "smtp", "client", "gateway", "metrics", "service", "tap", "testing"},
@@ -140,7 +143,7 @@ def test_errors_sees_smtp_only_for_its_annotations() -> None:
     assert ours(imported(path)) == {f"{PACKAGE}.smtp.result.RecipientStatus"}
 
 
-@pytest.mark.parametrize("path", [*sources(), PLUGIN], ids=module_name)
+@pytest.mark.parametrize("path", [*sources(), PLUGIN, ENDPOINTS], ids=module_name)
 def test_no_module_imports_the_reactor_when_it_is_imported(path: Path) -> None:
     """
     Whoever imports the reactor installs one, and takes the choice from the
@@ -170,6 +173,11 @@ def test_the_plugin_imports_the_service_maker_and_nothing_else() -> None:
         "twisted.application.service.ServiceMaker",
     }
     assert "twisted.application.service.ServiceMaker" in imported(PLUGIN)
+
+
+def test_the_endpoint_s_plugin_imports_none_of_ours_before_it_is_used() -> None:
+    """Whoever names any endpoint that is a plugin imports it."""
+    assert not ours(imported(ENDPOINTS, functions=False))
 
 
 def test_twisted_plugins_is_no_package_of_ours() -> None:

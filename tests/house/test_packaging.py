@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = "twisted/plugins/twisted_smtpclient_plugin.py"
+ENDPOINTS = "twisted/plugins/twisted_smtpclient_endpoints.py"
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +76,15 @@ def test_the_daemon_tells_its_options_after_a_plain_install(
     assert "--drain-timeout" in options
 
 
+def test_the_endpoint_of_ours_is_known_after_a_plain_install(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from twisted.internet.interfaces import IStreamServerEndpointStringParser as Parser;"
+        "from twisted.plugin import getPlugins;"
+        "print('mtls' in {parser.prefix for parser in getPlugins(Parser)})"
+    )
+    assert run(installed / "python", "-c", code, cwd=tmp_path) == "True\n"
+
+
 def test_the_package_is_typed_for_those_who_install_it(installed: Path, tmp_path: Path) -> None:
     code = (
         "import importlib.resources, twisted_smtpclient;"
@@ -92,7 +102,7 @@ def test_every_module_can_be_imported_without_the_extras(installed: Path, tmp_pa
     run(installed / "python", "-W", "error", "-c", code, cwd=tmp_path)
 
 
-def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(distributions: dict[str, Path]) -> None:
+def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(distributions: dict[str, Path]) -> None:
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         names = wheel.namelist()
     code = {name for name in names if ".dist-info/" not in name}
@@ -101,7 +111,7 @@ def test_the_wheel_holds_the_package_and_the_plugin_and_nothing_else(distributio
         for pattern in ("*.py", "py.typed")
         for path in (ROOT / "twisted_smtpclient").rglob(pattern)
     }
-    assert code == in_the_tree | {PLUGIN}
+    assert code == in_the_tree | {PLUGIN, ENDPOINTS}
     assert any(name.endswith("/LICENSE") for name in names)
 
 
@@ -110,5 +120,5 @@ def test_the_sdist_holds_what_it_takes_to_test_and_to_read(distributions: dict[s
         names = {name.partition("/")[2] for name in sdist.getnames()}
     wanted = {"README.rst", "CHANGELOG.rst", "LICENSE", "setup.cfg", "docs/index.rst", "tests/conftest.py"}
     assert wanted <= names
-    assert PLUGIN in names
+    assert {PLUGIN, ENDPOINTS} <= names
     assert not [name for name in names if name.endswith((".pyc", ".so")) or "/_build/" in name]

@@ -119,6 +119,23 @@ class Drop:
         (kept,) = self._load(queue_id)
         return kept
 
+    def wait_for_notice(self, address: str) -> Kept:
+        """
+        The first mail from the null reverse-path to this address.
+
+        :raises AssertionError: if none arrives within :data:`PATIENCE` seconds.
+        """
+        deadline = time.monotonic() + PATIENCE
+        seen: set[str] = set()
+        while True:
+            for queue_id in self._names.keys() - seen:
+                seen.add(queue_id)
+                for kept in self._load(queue_id):
+                    if not kept.sender.strip("<>") and kept.recipients == [address]:
+                        return kept
+            if not self._read(max(0.0, deadline - time.monotonic())):
+                raise AssertionError(f"no notice has come to {address} within {PATIENCE} s")
+
     def wait_for_all(self, queue_ids: set[str]) -> dict[str, list[Kept]]:
         """
         All that has arrived, once each of these ids has at least once.

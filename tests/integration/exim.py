@@ -54,6 +54,7 @@ tls_privatekey = {key}
 chunking_advertise_hosts = ${{if inlist {{$received_port}} {{{no_chunking}}} {{}} {{*}}}}
 pipelining_advertise_hosts = ${{if inlist {{$received_port}} {{{no_pipelining}}} {{}} {{*}}}}
 pipelining_connect_advertise_hosts =
+dsn_advertise_hosts = *
 
 # Nothing asks the network, nothing is slow on purpose.
 host_lookup =

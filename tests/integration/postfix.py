@@ -3,7 +3,8 @@ Postfix, run from where it was unpacked.
 
 One master with many smtpd services, each on a port of its own and each with
 its own peculiarity (:data:`SERVICES`).  What is accepted goes to the script of
-a :class:`~.drop.Drop`, but for mail to ``discard.example``, which goes nowhere.
+a :class:`~.drop.Drop`, but for mail to ``discard.example``, which goes nowhere,
+and to ``undeliverable.example``, which bounces.
 
 By the address of a recipient:
 
@@ -58,6 +59,7 @@ SERVICES: Final[Mapping[str, Mapping[str, str]]] = {
     # 452 4.5.3 to every further recipient.
     "few_recipients": {"smtpd_recipient_limit": f"{RECIPIENT_LIMIT}"},
     "small": {"message_size_limit": f"{SMALL_SIZE_LIMIT}"},
+    "bare": {"smtpd_discard_ehlo_keywords": "8bitmime,dsn,smtputf8,size"},
     # Says 502 to EHLO, as servers before RFC 1425 do.
     "helo_only": {"smtpd_command_filter": "regexp:{config}/no_ehlo"},
     # Offers CHUNKING, and takes BDAT for an unknown command.
@@ -122,7 +124,8 @@ smtpd_recipient_restrictions = reject_unauth_pipelining,
   check_recipient_access regexp:{config}/recipients, permit_mynetworks, reject
 smtpd_data_restrictions = reject_unauth_pipelining, check_sender_access regexp:{config}/data
 header_checks = regexp:{config}/headers
-transport_maps = inline:{{ {{ discard.example = discard:all }} }}
+transport_maps = inline:{{ {{ discard.example = discard:all }},
+  {{ undeliverable.example = fail:all }} }}
 default_transport = keep:all
 keep_destination_recipient_limit = 100000
 message_size_limit = {size_limit}
@@ -169,6 +172,8 @@ retry     unix  - - n - - error
 discard   unix  - - n - - discard
 anvil     unix  - - n - 1 anvil
 postlog   unix-dgram n - n - 1 postlogd
+fail      unix  - n n - - pipe
+  user={keeper} null_sender= argv=/bin/false
 keep      unix  - n n - 8 pipe
   user={keeper} null_sender= eol=\\r\\n
   argv=/bin/sh {script} {drop} ${{queue_id}} ${{sender}} ${{recipient}}

@@ -74,7 +74,7 @@ class Server:
         self.replies = 0
         self._decide = decide
         self._lmtp = lmtp
-        self._goes_on = goes_on
+        self.goes_on = goes_on
         self._lenient_data = lenient_data
         self._bdat_for_nobody = bdat_for_nobody
         self._buffer = b""
@@ -227,6 +227,6 @@ class Server:
     def _put(self, code: int, verb: str, mail: int, recipient: str | None = None) -> int:
         self.replies += 1
         self.says.append(Said(reply(code, f"{verb} {mail}"), verb, mail, recipient))
-        if code == 421 and not self._goes_on:
+        if code == 421 and not self.goes_on:
             self.dead = True
         return code

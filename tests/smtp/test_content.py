@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from twisted_smtpclient.errors import InvalidRequest
 from twisted_smtpclient.smtp import content as content_module
 from twisted_smtpclient.smtp.content import BLOCK, SMALL, Content
+from twisted_smtpclient.smtp.policy import Mode
 
 MiB = 1024 * 1024
 
@@ -256,3 +258,75 @@ def test_all_short_messages_of_line_ends_and_dots_come_through() -> None:
 def test_line_ends_are_told_apart_on_both_sides_of_small(size: int, end: bytes) -> None:
     message = b"a\r\n" * (size // 3)
     check(message[: size - len(end)].rstrip(b"\r\n") + b"\x80" + end)
+
+
+# What it is for the server.
+
+
+def test_a_plain_content_asks_nothing_of_the_server() -> None:
+    assert Content(b"a\n").plain
+    assert not Content(b"\x80").plain
+    assert not Content(b"a", binary=True).plain
+    assert Content(b"a", eightbitmime=Mode.DEPEND).plain
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ({"binary": 1}, "binary"),
+        ({"binary": None}, "binary"),
+        ({"eightbitmime": Mode.NO}, "eightbitmime"),
+        ({"eightbitmime": "TRY"}, "eightbitmime"),
+    ],
+)
+def test_terms_of_the_wrong_type_are_refused(terms: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Content(b"a", **terms)
+    assert caught.value.field == field
+
+
+@given(MESSAGES)
+@example(b".\n" * BLOCK)
+def test_a_binary_content_is_its_octets_however_it_goes(message: bytes) -> None:
+    content = Content(message, binary=True)
+    assert content.size == len(message)
+    assert content.for_bdat() == message
+    assert b"".join(content.bdat_blocks()) == message
+
+
+U = "ü".encode()
+
+
+@pytest.mark.parametrize(
+    ("message", "utf8"),
+    [
+        (b"Subject: " + U + b"\r\n\r\n", True),
+        (b"Subject: " + U + b"\n\nx", True),
+        (b"Subject: " + U + b"\r\rx", True),
+        (b"Subject: " + U, True),
+        (b"A: b\r\nSubject: " + U + b"\r\n\r\n\xff", True),
+        (b"A: b\r\n\r\n" + U, False),
+        (b"A: b\n\n" + U, False),
+        (b"A: b\r\r" + U, False),
+        (b"A: b\n\r\n" + U, False),
+        (b"A: b\r\n\n" + U, False),
+        (b"\r\n" + U, False),
+        (b"\n" + U, False),
+        (b"Subject: \xff\r\n\r\n", False),
+        (b"Subject: " + U + b"\r\nX: " + U[:1] + b"\r\n\r\n", False),
+        (b"Subject: " + U[:1], False),
+        (b"Subject: x\r\n\r\n", False),
+        (b"", False),
+        (b"A" * (BLOCK - 1) + U + b"\r\n\r\n", True),
+        (b"A" * (BLOCK - 1) + U + b"A" * BLOCK, True),
+        (b"A" * (BLOCK - 1) + U + b"A" * BLOCK + b"\xff", False),
+    ],
+)
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_header_section_is_internationalized_where_it_is_utf8_and_not_ascii(
+    message: bytes, utf8: bool, binary: bool
+) -> None:
+    content = Content(message, binary=binary)
+    assert content.has_utf8_header is utf8
+    # And is still so when it is asked again, as it is for each delivery.
+    assert content.has_utf8_header is utf8

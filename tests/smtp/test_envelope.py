@@ -5,18 +5,17 @@ Tests of the envelope: valid once built, or not built.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.smtp.attempts import attempt
 from twisted_smtpclient.errors import InvalidRequest
-from twisted_smtpclient.smtp.envelope import MAX_PARAMETERS, Envelope, Recipient, parameters, path
+from twisted_smtpclient.smtp.dsn import DSN, Notify, Return
+from twisted_smtpclient.smtp.envelope import Envelope, Recipient, path
 from twisted_smtpclient.smtp.grammar import MAX_ADDRESS, MAX_DOMAIN
-
-T = TypeVar("T")
 
 QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -51,14 +50,6 @@ def refused(address: str, **more: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
         Envelope("a@b", [address], **more)
     return caught.value
-
-
-def attempt(make: Callable[..., T], *arguments: object, **more: object) -> T | InvalidRequest:
-    """What is made, or why it is not; any other error is a test's failure."""
-    try:
-        return make(*arguments, **more)
-    except InvalidRequest as error:
-        return error
 
 
 def check_octets(address: str, octets: bytes, needs_smtputf8: bool) -> None:
@@ -301,10 +292,8 @@ def test_no_address_takes_long(start: str, repeated: str, end: str) -> None:
 
 
 def test_parameters_stand_behind_the_path() -> None:
-    given_parameters = {"NOTIFY": "SUCCESS,FAILURE", "ORCPT": "rfc822;a@b", "X-1": None}
-    assert parameters(given_parameters) == b" NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a@b X-1"
-    recipient = Recipient("a@b", parameters=given_parameters)
-    assert recipient.command == b"RCPT TO:<a@b> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a@b X-1\r\n"
+    recipient = Recipient("a@b", parameters={"RRVS": "2014-04-03T23:01:00Z", "X-1": None})
+    assert recipient.command == b"RCPT TO:<a@b> RRVS=2014-04-03T23:01:00Z X-1\r\n"
     assert Recipient("postmaster", parameters={"X": "1"}).command == b"RCPT TO:<postmaster> X=1\r\n"
     envelope = Envelope(None, [recipient], parameters={"MT-PRIORITY": "3"})
     assert envelope.parameters == b" MT-PRIORITY=3"
@@ -312,59 +301,123 @@ def test_parameters_stand_behind_the_path() -> None:
 
 
 def test_no_parameters_are_no_octets() -> None:
-    assert parameters({}) == b""
     assert Envelope(None, ["a@b"]).parameters == b""
-    assert Envelope(None, ["a@b"], parameters={}).parameters == b""
+    assert Envelope(None, ["a@b"], parameters={}, dsn=DSN(), requiretls=False).parameters == b""
     assert Recipient("a@b", parameters={}).command == b"RCPT TO:<a@b>\r\n"
 
 
-@pytest.mark.parametrize("keyword", ["", "-X", "X Y", "X=Y", "X\r\n", "Ü", "X_Y", "\ud800"])
-def test_what_is_no_keyword_is_refused(keyword: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"^mail_parameters: not an ESMTP keyword: ") as caught:
-        Envelope(None, ["a@b"], parameters={keyword: "1"})
-    assert str(caught.value).isprintable()
+def test_parameters_are_named_by_their_field() -> None:
+    with pytest.raises(InvalidRequest, match=r"^mail_parameters\.BY: not an ESMTP value"):
+        Envelope(None, ["a@b"], parameters={"BY": "a b"})
+    with pytest.raises(InvalidRequest, match=r"^parameters\.BY: not an ESMTP value"):
+        Recipient("a@b", parameters={"BY": "a b"})
 
 
-@pytest.mark.parametrize("value", ["", " ", "a b", "a=b", "a\r\nRSET", "\0", "ü", "\ud800"])
-def test_what_is_no_value_is_refused(value: str) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        Envelope(None, ["a@b"], parameters={"OK": "1", "BY": value})
-    assert caught.value.field == "mail_parameters.BY"
-    assert str(caught.value).isprintable()
-    with pytest.raises(InvalidRequest, match=r"^parameters\.BY: "):
-        Recipient("a@b", parameters={"BY": value})
+def test_what_is_asked_for_with_a_recipient_stands_behind_its_path() -> None:
+    recipient = Recipient(
+        "a@b", notify=[Notify.SUCCESS, Notify.DELAY], orcpt="list+c@d", parameters={"X": "1"}
+    )
+    assert recipient.command == b"RCPT TO:<a@b> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;list+2Bc@d X=1\r\n"
+    assert Recipient("a@b", orcpt="ü@d").command == b"RCPT TO:<a@b> ORCPT=utf-8;\\x{FC}@d\r\n"
+    assert Recipient("ü@b", notify=[Notify.NEVER]).command == "RCPT TO:<ü@b> NOTIFY=NEVER\r\n".encode()
 
 
-@pytest.mark.parametrize("wrong", [{"X": 1}, {"X": b"1"}, {1: "X"}, {b"X": None}, {None: None}])
-def test_parameters_that_are_not_strings_are_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"^parameters: expected a string"):
-        parameters(wrong)
+def test_what_is_asked_for_with_mail_is_in_its_parameters() -> None:
+    envelope = Envelope(
+        "a@b",
+        ["c@d"],
+        dsn=DSN(ret=Return.HDRS, envid="a b"),
+        requiretls=True,
+        parameters={"HOLDFOR": "3600"},
+    )
+    assert envelope.parameters == b" RET=HDRS ENVID=a+20b REQUIRETLS HOLDFOR=3600"
 
 
-def test_all_parameters_together_have_a_bound() -> None:
-    assert len(parameters({"X": "1" * (MAX_PARAMETERS - 3)})) == MAX_PARAMETERS
-    assert len(parameters({"A": None, "B": "1" * (MAX_PARAMETERS - 5)})) == MAX_PARAMETERS
-    too_many: list[Mapping[str, str | None]] = [
-        {"X": "1" * (MAX_PARAMETERS - 2)},
-        {"A": None, "B": "1" * (MAX_PARAMETERS - 4)},
-        {"X" * MAX_PARAMETERS: None},
-        {"X" * 10_000_000: "="},
-        {"X": "ü" * 10_000_000},
+@pytest.mark.parametrize(
+    ("given_terms", "asks"),
+    [
+        ({}, None),
+        ({"notify": [Notify.NEVER]}, {"DSN": "notify"}),
+        ({"orcpt": "a@b"}, {"DSN": "orcpt"}),
+        ({"notify": [Notify.DELAY], "orcpt": "a@b"}, {"DSN": "notify"}),
+        ({"parameters": {"x": "1", "By": "2"}}, {"X": "parameters.x", "DELIVERBY": "parameters.By"}),
+    ],
+)
+def test_a_recipient_tells_what_it_asks_for(given_terms: dict[str, Any], asks: dict[str, str] | None) -> None:
+    assert Recipient("a@b", **given_terms).asks == asks
+    whole = Recipient("ü@b", **given_terms).asks
+    assert whole == {"SMTPUTF8": "address", **(asks or {})}
+
+
+def test_an_envelope_tells_what_it_asks_for_and_where() -> None:
+    assert Envelope("a@b", ["c@d", Recipient("e@f")]).asks is None
+    assert Envelope("a@b", ["c@d"], dsn=DSN()).asks is None
+    assert Envelope("ü@b", ["ü@d"]).asks == {"SMTPUTF8": "sender"}
+    recipients: list[str | Recipient] = [
+        "c@d",
+        Recipient("ü@f", notify=[Notify.DELAY]),
+        Recipient("e@f", notify=[Notify.DELAY]),
     ]
-    for wrong in too_many:
-        with pytest.raises(InvalidRequest) as caught:
-            parameters(wrong)
-        assert str(caught.value) == "parameters: expected at most 2048 octets"
+    assert Envelope("a@b", recipients).asks == {
+        "SMTPUTF8": "recipients[1].address",
+        "DSN": "recipients[1].notify",
+    }
+    everything = Envelope(
+        "a@b",
+        recipients,
+        dsn=DSN(ret=Return.FULL),
+        requiretls=True,
+        parameters={"HOLDFOR": "1", "MT-PRIORITY": "3", "DSN": None},
+    )
+    assert everything.asks == {
+        "SMTPUTF8": "recipients[1].address",
+        "DSN": "dsn",
+        "REQUIRETLS": "requiretls",
+        "FUTURERELEASE": "mail_parameters.HOLDFOR",
+        "MT-PRIORITY": "mail_parameters.MT-PRIORITY",
+    }
+    assert everything.needs_smtputf8
 
 
-@given(st.dictionaries(st.text() | st.sampled_from(["BY", "X-Y"]), st.none() | st.text() | st.just("1;R")))
-def test_whatever_parameters_are_given_are_words_or_refused(wanted: dict[str, str | None]) -> None:
-    octets = attempt(parameters, wanted)
-    if isinstance(octets, InvalidRequest):
-        assert str(octets.field).startswith("parameters")
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"dsn": {"ret": "FULL"}}, "dsn"),
+        ({"dsn": False}, "dsn"),
+        ({"requiretls": 1}, "requiretls"),
+        ({"requiretls": None}, "requiretls"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_refused(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        Envelope("a@b", ["c@d"], **wrong)
+    assert caught.value.field == field
+
+
+WORDS = st.text() | MADE_UP | st.sampled_from(["rfc822;a@b", "utf-8;ü@b", "x400;a b", "a@b", "é"])
+
+
+@given(
+    TEXTS,
+    st.lists(st.sampled_from(list(Notify)), max_size=4) | st.none(),
+    WORDS | st.none(),
+    st.dictionaries(WORDS | st.just("X"), WORDS | st.none(), max_size=2),
+)
+def test_nothing_that_is_asked_for_can_add_a_command_or_a_parameter(
+    address: str, notify: list[Notify] | None, orcpt: str | None, more: dict[str, str | None]
+) -> None:
+    recipient = attempt(Recipient, address, notify=notify, orcpt=orcpt, parameters=more)
+    if isinstance(recipient, InvalidRequest):
+        assert str(recipient.field).partition(".")[0] in ("address", "notify", "orcpt", "parameters")
         return
-    words = octets.decode("ascii").split(" ")[1:]
-    assert words == [key if value is None else f"{key}={value}" for key, value in wanted.items()]
+    head, end, rest = recipient.command.partition(b"\r\n")
+    assert (end, rest) == (b"\r\n", b"")
+    assert not set(b"\r\n\0") & set(head)
+    bare = Recipient(address).command[:-2]
+    assert head.startswith(bare)
+    words = head[len(bare) :].split(b" ")[1:]
+    assert len(words) == (notify is not None) + (orcpt is not None) + len(more)
+    assert all(word.isascii() and word for word in words)
 
 
 def test_they_show_what_they_are() -> None:
@@ -373,13 +426,27 @@ def test_they_show_what_they_are() -> None:
 
 
 def test_a_part_of_an_envelope_differs_in_its_recipients_alone() -> None:
-    whole = Envelope("é@x.de", ["a@x.de", "b@x.de", "c@x.de"], parameters={"BY": "120;R"})
+    whole = Envelope(
+        "é@x.de",
+        ["a@x.de", Recipient("b@x.de", notify=[Notify.NEVER]), "c@x.de"],
+        parameters={"BY": "120;R"},
+    )
     part = whole.part([whole.recipients[2], whole.recipients[0]])
     assert [recipient.address for recipient in part.recipients] == ["c@x.de", "a@x.de"]
     assert part.sender == whole.sender
     assert part.reverse_path == whole.reverse_path
     assert part.parameters == whole.parameters == b" BY=120;R"
     assert part.needs_smtputf8 is True
+    # Of those that go in another part, too: all of them or none.
+    assert (
+        part.asks
+        == whole.asks
+        == {
+            "SMTPUTF8": "sender",
+            "DSN": "recipients[1].notify",
+            "DELIVERBY": "mail_parameters.BY",
+        }
+    )
     assert len(whole.recipients) == 3
 
 

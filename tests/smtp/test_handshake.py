@@ -4,11 +4,15 @@ Tests of what is said from the greeting to the first MAIL.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.smtp.script import reply
 from twisted_smtpclient.errors import DeliveryError, ExtensionUnsupported, ProtocolError, Refused
+from twisted_smtpclient.smtp.credentials import Credentials
 from twisted_smtpclient.smtp.handshake import Action, Handshake, State
+from twisted_smtpclient.smtp.login import LogIn
 from twisted_smtpclient.smtp.policy import Mode, Protocol, Server, TLSMode
 from twisted_smtpclient.smtp.reply import Reply
 
@@ -30,7 +34,7 @@ def offering(*keywords: str) -> Reply:
     return Reply(250, tuple(f"250{'-' if n < last else ' '}{line}".encode() for n, line in enumerate(lines)))
 
 
-def greeted(server: Server | None = None, **switches: bool) -> Handshake:
+def greeted(server: Server | None = None, **switches: Any) -> Handshake:
     """A handshake whose EHLO or LHLO was written."""
     handshake = Handshake(server or terms(), "me.example", **switches)
     handshake.receive(reply(220))
@@ -70,6 +74,13 @@ def state_of(state: State) -> Handshake:
         handshake = starting_tls()
         handshake.receive(reply(220))
         return handshake
+    if state in (State.AUTH, State.CANCELED):
+        server = terms()
+        handshake = greeted(server, login=LogIn(server, Credentials("anna", "hunter2"), local=True))
+        handshake.receive(offering("AUTH PLAIN"))
+        if state is State.CANCELED:
+            assert handshake.receive(reply(334, "!")) == b"*\r\n"
+        return handshake
     handshake = greeted()
     handshake.receive(offering())
     return handshake
@@ -82,6 +93,8 @@ COMMANDS = {
     State.LHLO: "LHLO",
     State.HELO: "HELO",
     State.STARTTLS: "STARTTLS",
+    State.AUTH: "AUTH",
+    State.CANCELED: "AUTH",
 }
 
 

@@ -324,9 +324,9 @@ def mail_of(offers: str, message: bytes, sender: str | None = "s@x", recipient: 
 
 
 def test_mail_has_the_parameters_that_are_needed_and_offered() -> None:
-    offers = "SIZE 8BITMIME SMTPUTF8"
-    assert mail_of("", TEXT) == b"MAIL FROM:<s@x> MT-PRIORITY=3\r\n"
-    assert mail_of("", b"\xff\n") == b"MAIL FROM:<s@x> MT-PRIORITY=3\r\n"
+    offers = "SIZE 8BITMIME SMTPUTF8 MT-PRIORITY"
+    assert mail_of("MT-PRIORITY", TEXT) == b"MAIL FROM:<s@x> MT-PRIORITY=3\r\n"
+    assert mail_of("MT-PRIORITY", b"\xff\n") == b"MAIL FROM:<s@x> MT-PRIORITY=3\r\n"
     assert mail_of(offers, TEXT, None) == b"MAIL FROM:<> SIZE=7 MT-PRIORITY=3\r\n"
     assert mail_of(offers, b"\xff\n") == b"MAIL FROM:<s@x> SIZE=3 BODY=8BITMIME MT-PRIORITY=3\r\n"
     written = mail_of(offers, TEXT, "ö@x")

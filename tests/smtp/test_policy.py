@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_smtpclient.errors import InvalidRequest
+from twisted_smtpclient.smtp.credentials import Credentials
 from twisted_smtpclient.smtp.policy import MAX_SECONDS, Mode, Protocol, Server, Timeouts, TLSMode
 
 DIGEST = "sha256:" + "ab" * 32
@@ -31,6 +32,7 @@ OTHER: dict[str, Any] = {
     "tls": TLSMode.DEPEND,
     "tls_name": "name.example",
     "tls_fingerprint": DIGEST,
+    "auth": Credentials("anna", "hunter2"),
     "source_address": "192.0.2.7",
     "connection_timeout": 3.0,
     "timeouts": Timeouts.uniform(7),
@@ -349,7 +351,113 @@ def test_servers_that_differ_in_one_field_are_two_keys(field: str) -> None:
 
 
 def test_every_field_counts_in_the_key() -> None:
-    assert {field.name for field in attrs.fields(Server) if field.eq} == set(OTHER)
+    assert {field.name for field in attrs.fields(Server) if field.eq} == {*OTHER, "endpoint"}
+
+
+# auth
+
+ANNA = Credentials("anna", "hunter2")
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ({"host": "mx.example"}, TLSMode.DEPEND),
+        ({"host": "192.0.2.1"}, TLSMode.DEPEND),
+        ({"host": "128.0.0.1"}, TLSMode.DEPEND),
+        ({"host": "::2"}, TLSMode.DEPEND),
+        ({"host": "localhost.example"}, TLSMode.DEPEND),
+        ({"host": "mx.example", "port": 465}, TLSMode.IMPLICIT),
+        ({"host": "127.0.0.1", "port": 465}, TLSMode.IMPLICIT),
+        ({"host": "127.0.0.1"}, TLSMode.TRY),
+        ({"host": "127.8.9.1"}, TLSMode.TRY),
+        ({"host": "[::1]"}, TLSMode.TRY),
+        ({"host": "::ffff:127.0.0.1"}, TLSMode.TRY),
+        ({"host": "localhost"}, TLSMode.TRY),
+        ({"host": "LocalHost."}, TLSMode.TRY),
+        ({"host": "unix:/run/smtp"}, TLSMode.TRY),
+        ({"host": "mx.example", "tls": TLSMode.TRY}, TLSMode.TRY),
+        ({"host": "mx.example", "tls": TLSMode.NO}, TLSMode.NO),
+    ],
+)
+def test_with_credentials_tls_must_verify_but_on_this_machine(fields: dict[str, Any], mode: TLSMode) -> None:
+    assert Server(auth=ANNA, **fields).tls is mode
+
+
+def test_what_an_endpoint_leads_to_is_never_taken_for_this_machine() -> None:
+    server = Server(host="localhost", auth=ANNA, endpoint=Endpoint())
+    assert not server.is_local
+    assert server.tls is TLSMode.DEPEND
+
+
+@pytest.mark.parametrize("value", ["anna", {"username": "anna", "password": "hunter2"}, ("anna", "hunter2")])
+def test_credentials_are_credentials(value: Any) -> None:
+    error = refused(auth=value)
+    assert str(error) == "auth: expected a Credentials"
+
+
+def test_a_server_shows_no_secret() -> None:
+    assert "auth=<Credentials 'anna'>" in repr(Server(host="mx", auth=ANNA))
+    assert "hunter2" not in repr(Server(host="mx", auth=ANNA))
+
+
+# by an endpoint
+
+
+class Endpoint:
+    """All that is looked at of one; equal to all others, and no key of a dict."""
+
+    __hash__ = None  # type: ignore[assignment]  # as of what defines __eq__ alone
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return "Endpoint(password='geheim')"
+
+    def connect(self, factory: object) -> None:
+        """It does not."""
+
+
+def test_servers_by_one_endpoint_are_one_key_and_by_two_are_two() -> None:
+    one, other = Endpoint(), Endpoint()
+    assert Server(host="mx", endpoint=one) == Server(host="mx", endpoint=one)
+    assert hash(Server(host="mx", endpoint=one)) == hash(Server(host="mx", endpoint=one))
+    assert Server(host="mx", endpoint=one) != Server(host="mx", endpoint=other)
+    assert Server(host="mx", endpoint=one) != Server(host="mx")
+    assert Server(host="mx", endpoint=one) != Server(host="other", endpoint=one)
+
+
+def test_an_endpoint_leaves_the_host_a_name() -> None:
+    server = Server(host="mx.example", endpoint=Endpoint(), tls=TLSMode.IMPLICIT)
+    assert str(server) == "mx.example:465"
+
+
+def test_a_server_by_an_endpoint_is_never_local_whatever_it_is_called() -> None:
+    login = Credentials("anna", "geheim")
+    assert Server(host="localhost", auth=login).is_local
+    server = Server(host="localhost", auth=login, endpoint=Endpoint())
+    assert not server.is_local
+    assert server.tls is TLSMode.DEPEND
+
+
+def test_what_an_endpoint_knows_is_not_shown() -> None:
+    shown = repr(Server(host="mx", endpoint=Endpoint()))
+    assert "endpoint=<Endpoint>" in shown
+    assert "geheim" not in shown
+    assert "endpoint=None" in repr(Server(host="mx"))
+
+
+@pytest.mark.parametrize("endpoint", ["tcp:mx:25", 25, object(), False])
+def test_what_does_not_connect_is_no_endpoint(endpoint: Any) -> None:
+    assert str(refused(endpoint=endpoint)) == "endpoint: expected an IStreamClientEndpoint"
+
+
+def test_an_endpoint_connects_by_itself() -> None:
+    error = refused(host="unix:/run/lmtp", endpoint=Endpoint())
+    assert str(error) == "endpoint: connects by itself; host is to be the server's name"
+    error = refused(source_address="192.0.2.7", endpoint=Endpoint())
+    assert str(error) == "source_address: has no meaning with an endpoint"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ async def test_a_client_that_trusts_the_authority_is_greeted(name: str) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_that_is_wrong_does_not_verify(option: str, told: str) -> None:
-    options = {option: True}
+    options: dict[str, Any] = {option: True}
     certificates = make_certificates(**options)
     sink = Sink(reactor, implicit_tls=certificates.server_context())
     await sink.listen()

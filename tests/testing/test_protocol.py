@@ -348,11 +348,11 @@ def test_parameters_are_recorded() -> None:
 
 
 def test_binarymime_goes_by_bdat_only() -> None:
-    driven = Driven(extensions=["BINARYMIME"]).begin()
+    driven = Driven(binarymime=True).begin()
     assert driven.say(b"MAIL FROM:<> BODY=BINARYMIME", b"RCPT TO:<c@d.de>", b"DATA") == [250, 250, 503]
     assert driven.send(b"BDAT 3 LAST\r\n\n\xff\r").startswith(b"250 ")
     assert driven.mail.content == b"\n\xff\r"
-    assert driven.session.violations == []
+    assert driven.session.violations == ["DATA after BODY=BINARYMIME, which goes by BDAT only"]
 
 
 @pytest.mark.parametrize(

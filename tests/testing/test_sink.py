@@ -11,9 +11,10 @@ import pytest_twisted
 from twisted.internet import defer
 from twisted.internet import reactor as installed
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint, UNIXServerEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
@@ -21,13 +22,14 @@ from twisted.python.failure import Failure
 
 from tests.conftest import LoggedFailures
 from tests.testing.driving import ENVELOPE, Driven
+from twisted_smtpclient import Content, DeliveryAgent, Envelope, Protocol, Server
 from twisted_smtpclient.testing import Closed, Fault, Mail, Session, Sink, make_certificates
 
 reactor: Any = installed
 CERTIFICATES = make_certificates()
 
 
-class Raw(Protocol):
+class Raw(TwistedProtocol):
     """A client that says what it is told, and remembers what it heard."""
 
     def __init__(self) -> None:
@@ -267,6 +269,22 @@ async def test_it_listens_on_unix_sockets_too(tmp_path: Any) -> None:
     await deferToThread(send)
     await sink.stop()
     assert sink.sessions[0].closed is Closed.QUIT
+
+
+@pytest_twisted.ensureDeferred
+async def test_lmtp_over_a_unix_socket_answers_for_each_recipient(tmp_path: Any) -> None:
+    full = "452 4.2.2 Over quota"
+    sink = Sink(reactor, lmtp=True, final_replies={"full@b.de": full})
+    await sink.listen(UNIXServerEndpoint(reactor, str(tmp_path / "lmtp")))
+    agent = DeliveryAgent(reactor)
+    server = Server(host=f"unix:{tmp_path / 'lmtp'}", protocol=Protocol.LMTP)
+    recipients = ["a@b.de", "full@b.de", "invalid@invalid.de", "a@b.de"]
+    result = await agent.deliver(server, Envelope("me@b.de", recipients), Content(b"Subject: x\r\n\r\n"))
+    assert [verdict.code for verdict in result.recipients] == [250, 452, 553, 250]
+    assert sink.mails[0].replies == ["250 2.0.0 Ok: queued as 1", full, "250 2.0.0 Ok: queued as 1"]
+    assert sink.violations == []
+    await agent.close()
+    await sink.stop()
 
 
 def test_mails_may_be_waited_for_one_by_one_or_together() -> None:

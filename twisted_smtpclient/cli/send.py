@@ -26,30 +26,12 @@ from typing import Any
 from msgspec import UNSET
 
 from ..client.agent import DeliveryAgent
-from ..client.tls import trust_root_of
 from ..errors import DeliveryError
 from ..gateway.reply import encode_error, encode_result, wire_name
-from ..smtp.content import Content
-from ..smtp.envelope import Envelope
-from ..smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
 from ..smtp.result import DeliveryResult, RecipientStatus
 from . import exit as status
+from . import mail, session
 from .terminal import printable
-
-#: Options that are fields of Server, with the enum of those that have one.
-_SERVER = {
-    "host": None,
-    "port": None,
-    "helo": None,
-    "protocol": Protocol,
-    "pipelining": Mode,
-    "chunking": Mode,
-    "tls": TLSMode,
-    "tls_name": None,
-    "tls_fingerprint": None,
-    "source_address": None,
-    "connection_timeout": None,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,53 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", help="the message; standard input without it")
     parser.add_argument("--host", default="localhost", help="name or address, or unix:/path (localhost)")
     parser.add_argument("--port", type=int, help="25, unless --tls or --protocol say otherwise")
-    parser.add_argument("--sender", metavar="ADDRESS", help="the null reverse-path <> without it")
-    parser.add_argument(
-        "--recipient",
-        dest="recipients",
-        action="append",
-        required=True,
-        metavar="ADDRESS",
-        help="may be given many times",
-    )
-    parser.add_argument("--helo", metavar="NAME", help="name for EHLO; found out without it")
-    for name in ("protocol", "pipelining", "chunking", "tls"):
-        parser.add_argument(f"--{name}", choices=_names(name), type=str.upper, help=_HELP[name])
-    parser.add_argument("--tls-name", metavar="NAME", help="the name that the certificate must bear")
-    parser.add_argument("--tls-fingerprint", metavar="DIGEST", help="sha256: and the certificate's digest")
-    parser.add_argument("--ca-file", metavar="PEM", help="trust roots; the platform's without it")
-    parser.add_argument("--source-address", metavar="ADDRESS", help="local address to connect from")
-    parser.add_argument("--connection-timeout", type=float, metavar="SECONDS", help="for connecting (10)")
-    parser.add_argument("--response-timeout", type=float, metavar="SECONDS", help="for a reply (RFC 5321's)")
+    mail.add_arguments(parser)
+    session.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the outcome as a line of JSON")
-
-
-_HELP = {
-    "protocol": "SMTP without it",
-    "pipelining": "TRY without it",
-    "chunking": "TRY without it",
-    "tls": "TRY without it; IMPLICIT on port 465",
-}
-
-
-def _names(name: str) -> list[str]:
-    return [member.name for member in _SERVER[name] or ()]
-
-
-def server_of(arguments: argparse.Namespace) -> Server:
-    """
-    The server that the options name.
-
-    :raises InvalidRequest: for the first value that is wrong.
-    """
-    given: dict[str, Any] = {}
-    for name, kind in _SERVER.items():
-        value = getattr(arguments, name)
-        if value is not None:
-            given[name] = kind[value] if kind else value
-    if arguments.response_timeout is not None:
-        given["timeouts"] = Timeouts.uniform(arguments.response_timeout)
-    return Server(**given)
 
 
 def _message(file: str | None) -> bytes:
@@ -115,9 +53,9 @@ def _message(file: str | None) -> bytes:
 def run(arguments: argparse.Namespace) -> int:
     """Send it, print the verdicts, give the exit status."""
     try:
-        server = server_of(arguments)
-        envelope = Envelope(arguments.sender, arguments.recipients)
-        trust_root = None if arguments.ca_file is None else trust_root_of(arguments.ca_file)
+        envelope = mail.envelope_of(arguments)
+        trust_root = session.trust_root(arguments)
+        server = session.server_of(arguments)
     except ValueError as error:
         arguments.error(str(error))
     try:
@@ -125,11 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"cannot read the message: {error}", file=sys.stderr)
         return status.NO_INPUT
+    content = mail.content_of(arguments, message)
 
     async def send(reactor: Any) -> DeliveryResult | DeliveryError:
         agent = DeliveryAgent(reactor, trust_root=trust_root)
         try:
-            return await agent.deliver(server, envelope, Content(message), reuse=False)
+            return await agent.deliver(server, envelope, content, reuse=False)
         except DeliveryError as error:
             return error
         finally:

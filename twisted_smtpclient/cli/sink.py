@@ -2,7 +2,9 @@
 Run a server that takes mail, prints it, and delivers it nowhere.
 
 It offers PIPELINING, CHUNKING and SIZE, and refuses invalid@invalid.de.
-Ctrl-C ends it.
+Ctrl-C ends it.  With users it wants a login before each mail:
+
+    sink --user anna:secret --mechanisms CRAM-MD5,PLAIN --tls STARTTLS
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from textwrap import indent
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.error import CannotListenError
 from twisted.internet.ssl import PrivateCertificate
 
 from ..testing import Mail, Sink, make_certificates
+from ..testing.accounts import MECHANISMS
 from . import exit as status
 from .terminal import printable
 
@@ -43,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--interface", default="127.0.0.1", metavar="ADDRESS", help="loopback without it")
     parser.add_argument("--port", type=_port, default=1025, help="1025 without it; 0 takes a free one")
+    parser.add_argument("--unix", metavar="PATH", help="listen on this UNIX socket, not on a port")
     parser.add_argument("--lmtp", action="store_true", help="speak LMTP, not SMTP")
     parser.add_argument(
         "--refuse",
@@ -59,6 +64,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(_OFFERS),
         metavar="EXTENSION",
         help=f"do not offer one of {', '.join(_OFFERS)}; may be given many times",
+    )
+    parser.add_argument(
+        "--offer",
+        action="append",
+        default=[],
+        metavar="LINE",
+        help="a further line of the EHLO reply, such as BINARYMIME or 'LIMITS RCPTMAX=10'; may be given many"
+        " times (REQUIRETLS is offered under TLS)",
+    )
+    parser.add_argument(
+        "--user",
+        action="append",
+        default=[],
+        type=_account,
+        metavar="NAME:PASSWORD",
+        help="who may log in; may be given many times.  All users of this machine can read a command line, so"
+        " give only passwords that are made up",
+    )
+    parser.add_argument(
+        "--token",
+        action="append",
+        default=[],
+        type=_account,
+        metavar="NAME:TOKEN",
+        help="who may log in by OAUTHBEARER or XOAUTH2, likewise",
+    )
+    parser.add_argument(
+        "--mechanisms",
+        type=_mechanisms,
+        metavar="NAME,NAME",
+        help=f"the mechanisms to offer, of {', '.join(MECHANISMS)}; all that have an account without it",
+    )
+    parser.add_argument(
+        "--login-over-tls", action="store_true", help="do not offer AUTH before STARTTLS; goes with --tls"
     )
     parser.add_argument(
         "--tls",
@@ -87,6 +126,24 @@ def _refusal(text: str) -> tuple[str, str]:
     return address, reply
 
 
+def _account(text: str) -> tuple[str, str]:
+    name, colon, secret = text.partition(":")
+    if not name or not secret:
+        # What was given may be a password, so it is not repeated.
+        raise argparse.ArgumentTypeError(
+            "expected NAME:PASSWORD" if not colon else "neither part may be empty"
+        )
+    return name, secret
+
+
+def _mechanisms(text: str) -> list[str]:
+    names = text.upper().split(",")
+    for name in names:
+        if name not in MECHANISMS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(MECHANISMS)}")
+    return names
+
+
 def _certificate(file: str) -> PrivateCertificate:
     try:
         pair: PrivateCertificate = PrivateCertificate.loadPEM(Path(file).read_bytes())
@@ -98,7 +155,16 @@ def _certificate(file: str) -> PrivateCertificate:
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of :class:`~twisted_smtpclient.testing.Sink` that the options name."""
-    settings: dict[str, Any] = {"lmtp": arguments.lmtp}
+    lines = [line for line in arguments.offer if line.upper() != "REQUIRETLS"]
+    settings: dict[str, Any] = {
+        "lmtp": arguments.lmtp,
+        "extensions": lines,
+        "requiretls": len(lines) < len(arguments.offer),
+        "users": dict(arguments.user),
+        "tokens": dict(arguments.token),
+        "mechanisms": arguments.mechanisms,
+        "mechanisms_in_clear": [] if arguments.login_over_tls else None,
+    }
     for extension in arguments.without:
         settings.update(_OFFERS[extension])
     if arguments.refuse is not None:
@@ -112,18 +178,26 @@ def run(arguments: argparse.Namespace) -> int:
     """Take mail until interrupted."""
     if arguments.certificate is not None and arguments.tls is None:
         arguments.error("--certificate goes with --tls")
+    if arguments.login_over_tls and arguments.tls is None:
+        arguments.error("--login-over-tls goes with --tls")
+    if arguments.mechanisms and not arguments.user and not arguments.token:
+        arguments.error("--mechanisms goes with --user or --token")
     if arguments.tls is not None and arguments.certificate is None:
         made = make_certificates()
         arguments.certificate = PrivateCertificate.loadPEM(made.key_pem + made.certificate_pem)
 
     async def take(reactor: Any) -> int:
         sink = Sink(reactor, on_mail=show, keep_records=False, **settings_of(arguments))
+        place = f"tcp:{arguments.port}:interface={arguments.interface}"
+        if arguments.unix is not None:
+            place = f"unix:{quoteStringArgument(arguments.unix)}"
         try:
-            await sink.listen(f"tcp:{arguments.port}:interface={arguments.interface}")
+            await sink.listen(place)
         except CannotListenError as error:
             print(f"cannot listen: {error}", file=sys.stderr)
             return status.SYSTEM
-        print(f"{'LMTP' if arguments.lmtp else 'SMTP'} on {sink.address.host}:{sink.port}", flush=True)
+        where = arguments.unix or f"{sink.address.host}:{sink.port}"
+        print(f"{'LMTP' if arguments.lmtp else 'SMTP'} on {where}", flush=True)
         if arguments.tls is not None:
             print(f"certificate sha256:{_digest(arguments.certificate)}", flush=True)
         forever: Deferred[int] = Deferred()
@@ -142,7 +216,8 @@ def show(mail: Mail) -> None:
     refused = (
         f", refused {_addresses(recipient.address for recipient in mail.refused)}" if mail.refused else ""
     )
-    print(f"from <{printable(mail.sender)}> to {_addresses(mail.addresses)}{refused}")
+    login = f", {printable(mail.login.user)} by {mail.login.mechanism}" if mail.login is not None else ""
+    print(f"from <{printable(mail.sender)}> to {_addresses(mail.addresses)}{refused}{login}")
     print(f"{mail.size} octets by {mail.via}, {printable(mail.reply)}")
     print(indent(printable(mail.content.decode("utf-8", "backslashreplace")), "    "), flush=True)
 

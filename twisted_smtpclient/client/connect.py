@@ -1,6 +1,7 @@
 """
 From a server's name to a connection: look-up, TCP over IPv4 and IPv6, UNIX
-sockets, and one bound over all of it.
+sockets, and one bound over all of it.  Endpoints of the user's have a module of
+their own, :mod:`.endpoint`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet import error
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IAddress, IConnector
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
@@ -23,8 +24,11 @@ from ..errors import (
     ConnectionTimeout,
     DeliveryError,
     HostNotFound,
+    NotAllowed,
 )
 from ..smtp.policy import Server
+from .access import Access
+from .endpoint import connect_through
 from .resolve import Resolver, SystemResolver
 
 #: RFC 8305 section 5: a second attempt starts after so many seconds.
@@ -48,11 +52,15 @@ class Connector:
 
     :param reactor: TCP, UNIX, time, and threads for the default resolver.
     :param resolver: looks names up; None for the system's.
+    :param access: which servers may be connected to; None for all.
     """
 
-    def __init__(self, reactor: Reactor, resolver: Resolver | None = None) -> None:
+    def __init__(
+        self, reactor: Reactor, resolver: Resolver | None = None, access: Access | None = None
+    ) -> None:
         self._reactor = reactor
         self._resolver = resolver if resolver is not None else SystemResolver(reactor)
+        self._access = access
 
     def connect(self, server: Server, build: Callable[[], P]) -> Deferred[P]:
         """
@@ -60,18 +68,36 @@ class Connector:
 
         :param build: makes the protocol, once, for the connection that wins.
         :returns: fires with the protocol when it is about to be connected;
-            errbacks with ConnectionRefused, ConnectionTimeout, HostNotFound
-            or ConnectionFailed, or with Cancelled where it was cancelled.
+            errbacks with ConnectionRefused, ConnectionTimeout, HostNotFound,
+            ConnectionFailed or NotAllowed, or with Cancelled where it was
+            cancelled; by an endpoint also with TLSFailed.
         """
-        return _Connecting(self._reactor, self._resolver, server, build).result
+        path = server.unix_path
+        if self._access is not None:
+            try:
+                path = self._access.check(server)
+            except NotAllowed as error:
+                return fail(error)
+        if server.endpoint is not None:
+            return connect_through(self._reactor, server, build)
+        return _Connecting(self._reactor, self._resolver, self._access, server, path, build).result
 
 
 class _Connecting(Generic[P]):
     """One connecting, over however many addresses."""
 
-    def __init__(self, reactor: Reactor, resolver: Resolver, server: Server, build: Callable[[], P]) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        resolver: Resolver,
+        access: Access | None,
+        server: Server,
+        path: str | None,
+        build: Callable[[], P],
+    ) -> None:
         self.result: Deferred[P] = Deferred(lambda _: self._end(Cancelled("cancelled while connecting")))
         self._reactor = reactor
+        self._access = access
         self._server = server
         self._build = build
         self._done = False
@@ -81,8 +107,8 @@ class _Connecting(Generic[P]):
         self._under_way = 0
         self._next: Any = None
         self._bound = reactor.callLater(server.connection_timeout, self._timed_out)
-        if server.unix_path is not None:
-            self._attempt_unix(server.unix_path)
+        if path is not None:
+            self._attempt_unix(path)
             self._lookup: Deferred[Any] = succeed(None)
         else:
             self._lookup = self._look_up(resolver, server.host)
@@ -98,6 +124,9 @@ class _Connecting(Generic[P]):
     def _found(self, addresses: Sequence[str]) -> None:
         if self._done:
             return
+        if self._access is not None:
+            # What is connected to is what is left here, not another look-up's.
+            addresses = self._access.admitted(self._server, addresses)
         self._addresses = _preferred(addresses, self._server.source_address)
         if not self._addresses:
             kind = " of the source address's family" if addresses else ""

@@ -5,7 +5,7 @@ One mail's way: in one transaction, or in as many as the server wants it in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -16,6 +16,9 @@ from ..smtp.policy import Server
 from ..smtp.reply import EnhancedStatusCode
 from ..smtp.result import DeliveryResult, RecipientStatus, Status
 from ..smtp.transaction import Transaction
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 #: RFC 3463 3.5: too many recipients.
 _TOO_MANY_RECIPIENTS: Final = EnhancedStatusCode(4, 5, 3)
@@ -47,16 +50,18 @@ class Share:
     :ivar positions: which, as places in the envelope; None for all.
     :ivar moves: how often it went elsewhere although the connection that it
         was on had done nothing yet.
+    :ivar settled: whether it has its outcome.
     :ivar transaction: the one under way; None while it waits.
     :ivar session: the session of that transaction.
     """
 
-    __slots__ = ("delivery", "moves", "positions", "session", "transaction")
+    __slots__ = ("delivery", "moves", "positions", "session", "settled", "transaction")
 
     def __init__(self, delivery: Delivery, positions: Sequence[int] | None = None) -> None:
         self.delivery = delivery
         self.positions = positions
         self.moves = 0
+        self.settled = False
         self.transaction: Transaction | None = None
         self.session: Any = None
 
@@ -87,12 +92,14 @@ class Delivery:
     :param owner: told when its Deferred is cancelled, and when it has ended.
     :param reuse: whether it may share connections with other deliveries.
     :ivar result: the caller's Deferred.
-    :ivar shares: what is not settled yet.
+    :ivar tracing: fills in its trace; None where nobody asked.
+    :ivar shares: what it goes in, more than one where the server wants so;
+        none once it has ended.
     """
 
     __slots__ = (
-        "_error", "_owner", "_statuses",
-        "content", "envelope", "result", "reuse", "server", "shares",
+        "_error", "_owner", "_statuses", "_unsettled",
+        "content", "envelope", "result", "reuse", "server", "shares", "tracing",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +110,9 @@ class Delivery:
         self.content = content
         self.reuse = reuse
         self.result: Deferred[DeliveryResult] = Deferred(self._cancelled)
-        self.shares: set[Share] = set()
+        self.tracing: Tracing | None = None
+        self.shares = [Share(self)]
+        self._unsettled = 1
         self._owner = owner
         self._error: DeliveryError | None = None
         self._statuses: list[RecipientStatus | None] | None = None
@@ -111,34 +120,32 @@ class Delivery:
     def _cancelled(self, _: Deferred[DeliveryResult]) -> None:
         self._owner.cancel(self, DeliveryCancelled("the delivery was cancelled"))
 
-    def add_share(self, positions: Sequence[int] | None = None) -> Share:
-        """Further recipients to be settled; None for all."""
+    def add_share(self, positions: Sequence[int]) -> Share:
+        """A further share, of recipients that were another's."""
         share = Share(self, positions)
-        self.shares.add(share)
+        self.shares.append(share)
+        self._unsettled += 1
         return share
 
-    def settle(
-        self, share: Share, outcome: DeliveryResult | DeliveryError, *, all_accepted: bool = False
-    ) -> Share | None:
+    def settle(self, share: Share, outcome: DeliveryResult | DeliveryError) -> Share | None:
         """
         A share has its outcome.
-
-        :param all_accepted: whether none of its recipients was refused.
 
         :returns: a share of those recipients that the server wants in a
             further transaction, if any.
         """
-        if share not in self.shares:
+        if share.settled:
             return None
+        share.settled = True
+        self._unsettled -= 1
         rest = None
-        if not all_accepted and isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
+        if isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
             rest = self._continue(share, outcome)
-        self.shares.discard(share)
-        if share.positions is None:
+        if share.positions is None and self._statuses is None:
             self._end(outcome)
             return None
         self._merge(share, outcome)
-        if not self.shares:
+        if not self._unsettled:
             self._end(self._merged())
         return rest
 
@@ -148,6 +155,8 @@ class Delivery:
         a further transaction (RFC 5321 section 4.5.3.1.10).
         """
         recipients = outcome.recipients
+        if share.transaction is not None and share.transaction.all_accepted:
+            return None
         if not any(_too_many(entry) for entry in recipients):
             return None
         places = share.positions or range(len(recipients))
@@ -163,19 +172,41 @@ class Delivery:
         share.positions = places
         return self.add_share(rest)
 
-    def _merge(self, share: Share, outcome: DeliveryResult | DeliveryError) -> None:
+    def moves(self, share: Share) -> None:
+        """
+        A share goes elsewhere although MAIL was written: from now on the result
+        tells of each of its recipients, whatever it is.
+
+        What a server said to them that did not go on is no verdict.
+        """
+        statuses = self._kept()
+        recipients = self.envelope.recipients
+        for position in share.positions or range(len(recipients)):
+            if statuses[position] is None:
+                statuses[position] = RecipientStatus(recipients[position].address, Status.UNKNOWN)
+
+    def _kept(self) -> list[RecipientStatus | None]:
+        """What is known of each recipient, to be added to."""
         if self._statuses is None:
             self._statuses = [None] * len(self.envelope.recipients)
+        return self._statuses
+
+    def _merge(self, share: Share, outcome: DeliveryResult | DeliveryError) -> None:
+        statuses = self._kept()
         if isinstance(outcome, DeliveryError):
             self._error = self._error or outcome
-        assert share.positions is not None
         # An error from before MAIL knows nothing of its recipients; what is
         # known from a transaction before stands.
-        for position, status in zip(share.positions, outcome.recipients, strict=False):
-            self._statuses[position] = status
+        for position, status in zip(
+            share.positions or range(len(statuses)), outcome.recipients, strict=False
+        ):
+            statuses[position] = status
 
     def _merged(self) -> DeliveryResult | DeliveryError:
         assert self._statuses is not None
+        if self._error is not None and not any(self._statuses):
+            # MAIL was never written, for any of them.
+            return self._error
         recipients = self.envelope.recipients
         statuses = [
             status if status is not None else RecipientStatus(recipient.address, Status.UNKNOWN)
@@ -188,6 +219,11 @@ class Delivery:
 
     def _end(self, outcome: DeliveryResult | DeliveryError) -> None:
         self._owner.ended(self)
+        if self.tracing is not None:
+            self.tracing.ended()
+        # Each knows the other: a circle would keep the content in memory
+        # until the next collection.
+        self.shares.clear()
         if isinstance(outcome, DeliveryError):
             self.result.errback(outcome)
         else:

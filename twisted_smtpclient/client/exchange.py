@@ -41,6 +41,8 @@ class Exchange:
     :param guard: calls what a timer called, and takes what it raises.
     :param idle_timeout: seconds after which the watch runs out where nothing
         is under way; None for never.
+    :ivar flights: how often something was written, all that there was to say.
+    :ivar octets_sent: how many octets that was.
     """
 
     def __init__(
@@ -63,12 +65,15 @@ class Exchange:
         self._on_end = on_end
         self._guard = guard
         self._idle_timeout = idle_timeout
+        self.flights = self.octets_sent = 0
         # Not None, for at first the handshake's bound is still running.
         self._awaiting: Command | None = _ROOM
         self._lingering = False
         self._paused = False
         self._in_turn = False
         self._turn_is_due = False
+        #: whether what is written next goes on with what a full transport cut short
+        self._flight_goes_on = False
 
     def submit(self, transaction: Transaction) -> None:
         """
@@ -139,9 +144,14 @@ class Exchange:
         while not self._paused and (octets := self.pipeline.output()):
             self._transport.write(octets)
             wrote = True
+            self.octets_sent += len(octets)
             if len(octets) < WRITE:
                 # There was no more.
                 break
+        if wrote:
+            if not self._flight_goes_on:
+                self.flights += 1
+            self._flight_goes_on = self._paused
         return wrote
 
     def tell(self) -> None:

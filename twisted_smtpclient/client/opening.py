@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from OpenSSL import SSL
+from service_identity import VerificationError
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import ITLSTransport
 from twisted.python.failure import Failure
@@ -15,6 +16,7 @@ from ..errors import ConnectionLost, DeliveryError, ProtocolError, Refused, Resp
 from ..smtp.handshake import Action, Handshake, State
 from ..smtp.policy import Timeouts
 from ..smtp.reply import Reply, ReplyParser
+from .chronicle import Chronicle
 from .tls import ServerTLS
 from .watch import Watch
 
@@ -29,6 +31,7 @@ class Opening:
     :param watch: the session's timer.
     :param timeouts: seconds for each reply.
     :param context: makes the connection's TLS; None where it has none.
+    :param chronicle: is told what happens.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Opening:
         watch: Watch,
         timeouts: Timeouts,
         context: Any,
+        chronicle: Chronicle,
     ) -> None:
         self.handshake = handshake
         self._transport = transport
@@ -46,15 +50,20 @@ class Opening:
         self._watch = watch
         self._timeouts = timeouts
         self._context = context
+        self._chronicle = chronicle
         self._tls_pending = False
+        self._unjudged = False
 
-    def begin(self, *, implicit_tls: bool) -> None:
+    def begin(self, *, start_tls: bool, has_tls: bool) -> None:
         """
         Wait for the greeting, or start TLS first.
 
+        :param has_tls: whether the transport came with TLS of its own.
         :raises TLSFailed: TLS cannot be started here.
         """
-        if implicit_tls:
+        self._unjudged = has_tls
+        self._chronicle.enter("session")
+        if start_tls:
             self._start_tls()
         self._expect()
 
@@ -66,7 +75,11 @@ class Opening:
         :raises DeliveryError: it has failed.
         """
         if replies:
+            if self._unjudged:
+                # Its handshake was over before it was given to us.
+                self._judge()
             command = self.handshake.command
+            self._chronicle.heard(replies[0], self.handshake)
             step = self.handshake.receive(replies[0])
             if len(replies) > 1 or self._parser.pending or self._parser.error is not None:
                 # It was read before the command that it seems to answer was
@@ -74,11 +87,12 @@ class Opening:
                 # 3207 section 6, CVE-2011-0411).
                 raise self._too_early(command, replies[1:])
             if step is Action.READY:
+                self._chronicle.enter(None)
                 return True
             if step is Action.START_TLS:
                 self._start_tls()
             else:
-                self._transport.write(step)
+                self._say(step)
             self._expect()
         if self._parser.error is not None:
             raise self._parser.error
@@ -91,10 +105,10 @@ class Opening:
         :raises TLSFailed: it must verify and does not.
         """
         self._tls_pending = False
-        if isinstance(self._context, ServerTLS):
-            self._context.judge(self._transport.getHandle())
+        self._chronicle.enter("session")
+        self._judge()
         if self.handshake.state is State.TLS:
-            self._transport.write(self.handshake.tls_established())
+            self._say(self.handshake.tls_established())
         self._expect()
 
     def overdue(self) -> DeliveryError:
@@ -105,7 +119,7 @@ class Opening:
     def loss(self, reason: Failure) -> DeliveryError:
         """What it means that the connection was lost for ``reason``."""
         cause = reason.getErrorMessage()
-        if not self._tls_pending:
+        if not self._tls_pending and not self._failed_tls_of_the_transport(reason):
             return ConnectionLost(f"connection lost, {self._no_reply()}: {cause}")
         if reason.check(ConnectionClosed):
             return ConnectionLost(f"connection lost in the TLS handshake: {cause}")
@@ -113,6 +127,20 @@ class Opening:
         if certificate is not None:
             return TLSFailed(f"the server's certificate does not verify: {certificate}")
         return TLSFailed(f"the TLS handshake failed: {cause}")
+
+    def _failed_tls_of_the_transport(self, reason: Failure) -> bool:
+        """Its handshake is under way until the first octet has come."""
+        waits = self._unjudged and self.handshake.state is State.GREETING
+        return waits and bool(reason.check(SSL.Error, VerificationError))
+
+    def _judge(self) -> None:
+        self._unjudged = False
+        if isinstance(self._context, ServerTLS):
+            self._context.judge(self._transport.getHandle())
+
+    def _say(self, command: bytes) -> None:
+        self._transport.write(command)
+        self._chronicle.said(command, self.handshake)
 
     def _no_reply(self) -> str:
         command = self.handshake.command
@@ -137,6 +165,7 @@ class Opening:
         if self._context is None or not ITLSTransport.providedBy(self._transport):
             raise TLSFailed("this transport cannot start TLS")
         self._tls_pending = True
+        self._chronicle.enter("tls")
         try:
             self._transport.startTLS(self._context)
         except SSL.Error as error:

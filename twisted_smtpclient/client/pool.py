@@ -90,6 +90,8 @@ class Pool(Generic[K, C, J]):
         self.refuse = refuse
         self.limit = limit
         self._lanes: dict[K, _Lane[K, C, J]] = {}
+        #: by connection too: a key's hash costs more than all else here
+        self.lane_of: dict[C, _Lane[K, C, J]] = {}
 
     def __repr__(self) -> str:
         lanes = self._lanes.values()
@@ -98,6 +100,17 @@ class Pool(Generic[K, C, J]):
             f"{sum(lane.opening for lane in lanes)} opening, {sum(lane.waiting for lane in lanes)} waiting, "
             f"{len(self._lanes)} keys>"
         )
+
+    def state(self) -> dict[str, float]:
+        """Sums over all keys."""
+        lanes = self._lanes.values()
+        return {
+            "servers": len(lanes),
+            "connections_open": sum(lane.open for lane in lanes),
+            "connections_busy": sum(lane.open - lane.idle for lane in lanes),
+            "connections_opening": sum(lane.opening for lane in lanes),
+            "queue_length": sum(lane.waiting for lane in lanes),
+        }
 
     def states(self) -> Iterator[tuple[K, str]]:
         """Each key, and what is open, busy and waiting there."""
@@ -111,10 +124,7 @@ class Pool(Generic[K, C, J]):
         :param first: whether it goes before those that wait, because it has
             waited its turn before.
         """
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lane(key)
-        lane.submit(job, first)
+        self._lane(key).submit(job, first)
 
     def submit_alone(self, key: K, job: J) -> None:
         """Give a job a connection of its own, which is closed behind it."""
@@ -129,9 +139,9 @@ class Pool(Generic[K, C, J]):
         lane = self._lanes.get(key)
         return lane is not None and lane.withdraw(job)
 
-    def done(self, key: K, connection: C) -> None:
+    def done(self, connection: C) -> None:
         """A job has left its connection."""
-        lane = self._lanes.get(key)
+        lane = self.lane_of.get(connection)
         if lane is not None:
             lane.done(connection)
 
@@ -186,6 +196,11 @@ class _Lane(Generic[K, C, J]):
         return sum(1 for load in self._loads.values() if load)
 
     @property
+    def idle(self) -> int:
+        """Connections that wait for a job."""
+        return sum(1 for load in self._loads.values() if not load)
+
+    @property
     def waiting(self) -> int:
         """Jobs that wait."""
         return self._to_share + len(self._alone) + len(self._opening_for)
@@ -198,11 +213,11 @@ class _Lane(Generic[K, C, J]):
     # What happens.
 
     def submit(self, job: J, first: bool) -> None:
-        waits = self._waiting or self._again
-        if not waits and (connection := self._choose()) is not None:
-            self._move(connection, 1)
-            self._pool.assign(connection, job)
-            return
+        if not (self._waiting or self._again):
+            connection = self._take()
+            if connection is not None:
+                self._pool.assign(connection, job)
+                return
         (self._again if first else self._waiting)[job] = self._next_turn()
         # One for each job: those that are opening may have been for jobs that
         # were withdrawn since, and may be stuck.
@@ -226,8 +241,16 @@ class _Lane(Generic[K, C, J]):
         return False
 
     def done(self, connection: C) -> None:
-        if connection in self._loads:
-            self._move(connection, -1)
+        load = self._loads.get(connection)
+        if load is not None:
+            by_load = self._by_load
+            self._loads[connection] = less = load - 1
+            if load < connection.capacity:
+                by_load[load].pop(connection, None)
+            if less < connection.capacity:
+                by_load[less][connection] = None
+                if less < self._lowest:
+                    self._lowest = less
         if self._waiting or self._alone or self._again:
             self._dispatch()
 
@@ -242,8 +265,7 @@ class _Lane(Generic[K, C, J]):
         return self._turn
 
     def _dispatch(self) -> None:
-        while (queue := self._again or self._waiting) and (connection := self._choose()) is not None:
-            self._move(connection, 1)
+        while (queue := self._again or self._waiting) and (connection := self._take()) is not None:
             self._pool.assign(connection, queue.popitem(last=False)[0])
         while self._may_open and (self._alone or self._wants_another):
             if self._alone and not (self._wants_another and self._is_older_than_alone):
@@ -263,34 +285,33 @@ class _Lane(Generic[K, C, J]):
         """Whether the next that waits to share came before the next that does not."""
         return bool(self._again) or _first(self._waiting) < _first(self._alone)
 
-    def _choose(self) -> C | None:
-        """The connection for the next job; None where it is to wait."""
-        while self._lowest < len(self._by_load):
-            connections = self._by_load[self._lowest]
+    def _take(self) -> C | None:
+        """
+        The connection for the next job, the job counted on it; None where the
+        job is to wait.
+        """
+        by_load = self._by_load
+        while (load := self._lowest) < len(by_load):
+            connections = by_load[load]
             while connections:
                 # The last one that came here: those that are not needed stay
                 # idle until they close.  To look at the first is to pass all
                 # that have left since, one by one.
                 connection, _ = connections.popitem()
-                if connection.accepts:
+                if not connection.accepts:
+                    del self._loads[connection]
+                elif load >= FEW and self._may_open:
                     connections[connection] = None
-                    return connection if self._lowest < FEW or not self._may_open else None
-                del self._loads[connection]
-            self._lowest += 1
+                    return None
+                else:
+                    self._loads[connection] = more = load + 1
+                    if more < connection.capacity:
+                        if more == len(by_load):
+                            by_load.append({})
+                        by_load[more][connection] = None
+                    return connection
+            self._lowest = load + 1
         return None
-
-    def _move(self, connection: C, change: int) -> None:
-        by_load, capacity = self._by_load, connection.capacity
-        load = self._loads[connection]
-        if load < capacity:
-            by_load[load].pop(connection, None)
-        self._loads[connection] = load = load + change
-        if load < capacity:
-            while load >= len(by_load):
-                by_load.append({})
-            by_load[load][connection] = None
-            if load < self._lowest:
-                self._lowest = load
 
     def _drop(self, connection: C) -> None:
         """Give it nothing more."""
@@ -335,6 +356,7 @@ class _Lane(Generic[K, C, J]):
     def _opened(self, connection: C, job: J | None) -> None:
         self.opening -= 1
         self.open += 1
+        self._pool.lane_of[connection] = self
         if job is not None and job in self._opening_for:
             self._opening_for.discard(job)
             self._pool.assign(connection, job)
@@ -351,6 +373,7 @@ class _Lane(Generic[K, C, J]):
 
     def _gone(self, _: object, connection: C) -> None:
         self.open -= 1
+        self._pool.lane_of.pop(connection, None)
         self._drop(connection)
         self._dispatch()
         self._forget_if_empty()

@@ -7,15 +7,17 @@ Here stands what its users call; what its transport calls stands in
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from ..errors import ConnectionLost, DeliveryError, ProtocolError
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.pipeline import Pipeline
 from ..smtp.policy import Protocol
+from ..smtp.probe import TLSSession
 from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
+from .certificate import tls_session
 from .delivery import DeliveryCancelled
 from .exchange import tell
 from .session import Session, give_back
@@ -31,19 +33,23 @@ class PipeliningESMTPClient(Session):
     ``tlsMode``.  Mails are not fetched by overriding ``getMailFrom`` and its
     kin but given to :meth:`deliver`, any number of them at a time.  Of the
     base's behavior nothing is reached; :data:`~.base.UNREACHED` lists what is
-    replaced.
+    replaced.  On a transport that came with TLS none is started; where the
+    terms ask for a certificate that verifies, the one shown there must.
 
-    :param secret: as the base has it.  Logging in is not built yet: a session
-        that has a secret or requires authentication fails, for a mail is
-        never sent without a login that was asked for.
+    :param secret: what the base's ``registerAuthenticator`` mechanisms are
+        given.  They are tried beside those that ``credentials`` are good for,
+        and before ours of the same name; where nothing fits, no mail is sent.
     :param contextFactory: makes STARTTLS's connection in place of the terms;
-        what it accepts is accepted.
+        what it accepts is accepted, and counts as verified where it asks
+        OpenSSL to verify at all.
     :param identity: the name for EHLO where the terms have none; empty for
         the connection's own address as a literal.  One that could not be a
         server's ``helo`` raises InvalidRequest.
     :param server: the terms of the session; None makes them from the base's
         switches: ``requireTransportSecurity`` is ``DEPEND``, a
         ``contextFactory`` is ``TRY``, neither is ``NO``.
+    :param credentials: who logs in; None for whom the terms name.  A token is
+        to be one, and no provider.
     :param reactor: for time; None takes the global one.
     :param tls: makes and judges TLS by the terms; None for the platform's
         trust roots.
@@ -53,10 +59,13 @@ class PipeliningESMTPClient(Session):
         offers PIPELINING.
     :param idle_timeout: seconds after which a session without a mail ends;
         None for never.
+    :param chronicle: is told how the session comes to be; None makes one.
+    :raises InvalidRequest: ``identity`` or ``credentials`` will not do.
     :ivar capacity: how many mails may be under way on it at a time.
     :ivar limits: what the server takes in one transaction and on one
         connection (RFC 9422).
     :ivar submitted: how many mails it was given.
+    :ivar octets_received: how many octets the server has said.
     """
 
     @property
@@ -68,6 +77,23 @@ class PipeliningESMTPClient(Session):
     def pipeline(self) -> Pipeline | None:
         """The session's mails; None before it is ready."""
         return self._exchange.pipeline if self._exchange is not None else None
+
+    @property
+    def tls_session(self) -> TLSSession | None:
+        """What came of the TLS handshake; None where the connection is in clear."""
+        if not self._tlsMode:
+            return None
+        if self.context is not None or self._tls is None:
+            # A contextFactory of the user's has decided by itself.
+            complaint: str | None = "it was not judged by these terms"
+        else:
+            complaint = self._tls.complaint
+        return tls_session(self.transport.getHandle(), complaint)
+
+    @property
+    def tls_version(self) -> str | None:
+        """The version of TLS, such as ``TLSv1.3``; None in clear."""
+        return self.transport.getHandle().get_protocol_version_name() if self._tlsMode else None
 
     @property
     def accepts(self) -> bool:
@@ -86,6 +112,16 @@ class PipeliningESMTPClient(Session):
         """What the server offers and turned out not to have, if anything."""
         return self._exchange.pipeline.broken if self._exchange is not None else None
 
+    @property
+    def flights(self) -> int:
+        """How often something of the mails was written, all that there was to say."""
+        return self._exchange.flights if self._exchange is not None else 0
+
+    @property
+    def octets_sent(self) -> int:
+        """How many octets that was."""
+        return self._exchange.octets_sent if self._exchange is not None else 0
+
     def uses(self, keyword: str) -> bool:
         """Whether its mails go by ``PIPELINING`` or ``CHUNKING``."""
         pipeline = self.pipeline
@@ -97,8 +133,11 @@ class PipeliningESMTPClient(Session):
         """
         Fires with the session when mails can be sent, errbacks with the
         :class:`~twisted_smtpclient.errors.DeliveryError` that ended it before.
+        Cancelling it until then ends the session.
         """
-        ready: Deferred[PipeliningESMTPClient] = Deferred()
+        ready: Deferred[PipeliningESMTPClient] = Deferred(
+            lambda _: self.abort(DeliveryCancelled("the session was cancelled"))
+        )
         if self._error is not None:
             ready.errback(self._error)
         elif self._exchange is not None:
@@ -186,8 +225,9 @@ class PipeliningESMTPClient(Session):
         """
         Whether the session failed in STARTTLS, and may go without it.
 
-        A reply before the handshake is an attack, and no failure of it.
+        A reply before the handshake is an attack, and no failure of it; nor
+        is it one that nobody waits for the session any more.
         """
         if self.handshake is None or not self.handshake.tls_may_be_at_fault:
             return False
-        return self._error is not None and not isinstance(self._error, ProtocolError)
+        return self._error is not None and not isinstance(self._error, ProtocolError | CancelledError)

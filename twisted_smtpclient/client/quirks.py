@@ -15,8 +15,12 @@ from .connect import Reactor
 #: server mended.
 REMEMBERED: Final = 600.0
 
-#: Servers remembered at a time, some 200 octets each; the oldest goes.
+#: Servers remembered at a time, some 200 octets each, less the endpoints of
+#: those that have one, which live as long; the oldest goes.
 MAX_SERVERS: Final = 4096
+
+#: What is remembered, of which server.
+_Key = tuple[str, int, Protocol, int, str]
 
 
 class Quirks:
@@ -30,7 +34,8 @@ class Quirks:
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
-        self._until: dict[tuple[str, int, Protocol, str], float] = {}
+        #: until when; and the endpoint, whose identity is in the key
+        self._until: dict[_Key, tuple[float, object]] = {}
 
     def __len__(self) -> int:
         return len(self._until)
@@ -39,8 +44,8 @@ class Quirks:
         """Whether ``keyword`` is to be left out with this server."""
         if not self._until:
             return False
-        until = self._until.get(_key(server, keyword))
-        return until is not None and self._reactor.seconds() < until
+        remembered = self._until.get(_key(server, keyword))
+        return remembered is not None and self._reactor.seconds() < remembered[0]
 
     def remember(self, server: Server, keyword: str, reason: str) -> None:
         """Leave ``keyword`` out for a while; the log says so once."""
@@ -56,7 +61,7 @@ class Quirks:
         self._until.pop(key, None)
         if len(self._until) >= MAX_SERVERS:
             del self._until[next(iter(self._until))]
-        self._until[key] = self._reactor.seconds() + REMEMBERED
+        self._until[key] = self._reactor.seconds() + REMEMBERED, server.endpoint
 
 
 def _printable(text: str) -> str:
@@ -64,5 +69,6 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
-def _key(server: Server, keyword: str) -> tuple[str, int, Protocol, str]:
-    return server.host, server.port, server.protocol, keyword
+def _key(server: Server, keyword: str) -> _Key:
+    # Behind another endpoint, localhost is another server.
+    return server.host, server.port, server.protocol, id(server.endpoint), keyword

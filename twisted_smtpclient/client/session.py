@@ -31,15 +31,20 @@ from ..errors import (
     InternalError,
     Refused,
 )
+from ..smtp.credentials import Credentials
 from ..smtp.handshake import Handshake
 from ..smtp.limits import UNLIMITED, Limits
+from ..smtp.login import Channel
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Mode, Server, TLSMode, helo_name
-from ..smtp.reply import ReplyParser
+from ..smtp.redaction import Redaction
+from ..smtp.reply import Reply, ReplyParser
 from ..smtp.transaction import Transaction
 from .base import UnreachedESMTPClient
+from .chronicle import Chronicle
 from .connect import Reactor
 from .exchange import Exchange, tell
+from .login import channel_of, check_resolved, log_in
 from .opening import Opening
 from .tls import ClientTLS, ServerTLS
 from .watch import Watch
@@ -63,6 +68,8 @@ class Session(UnreachedESMTPClient):
         logsize: int = 10,
         *,
         server: Server | None = None,
+        credentials: Credentials | None = None,
+        chronicle: Chronicle | None = None,
         reactor: Reactor = None,
         tls: ServerTLS | None = None,
         leave_out: Collection[str] = (),
@@ -71,15 +78,22 @@ class Session(UnreachedESMTPClient):
     ) -> None:
         if identity:
             _check_helo(identity)
+        if credentials is None and server is not None:
+            credentials = server.auth
+        check_resolved(credentials)
         super().__init__(secret, contextFactory, identity, logsize)  # type: ignore[no-untyped-call]  # Twisted has no types here
         if reactor is None:
             from twisted.internet import reactor
         self._server = server
+        self._terms_are_given = server is not None
+        self.credentials = credentials
+        self._redaction: Redaction | None = None
         self._tls = tls
         self._leave_out = leave_out
         self._depth = depth
         self._idle_timeout = idle_timeout
         self._reactor = reactor
+        self.chronicle = chronicle or Chronicle(reactor.seconds)
         self._watch = Watch(reactor, lambda: self._guard(self._expired))
         self._parser = ReplyParser()
         self._opening: Opening | None = None
@@ -93,6 +107,7 @@ class Session(UnreachedESMTPClient):
         self.capacity = 1
         self.limits = UNLIMITED
         self.submitted = 0
+        self.octets_received = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
         self._hung_up = False
@@ -117,6 +132,12 @@ class Session(UnreachedESMTPClient):
     def idle(self) -> bool:
         """Whether it is ready and has no mail under way."""
         return self._exchange is not None and not self._exchange.pipeline.under_way
+
+    @property
+    def _tls_is_verified(self) -> bool:
+        """Whether TLS is on, and the certificate is what the terms would ask for."""
+        # A contextFactory of the user's is not judged here.
+        return self.context is None and self._tls is not None and self._tls.verified
 
     def finish(self) -> None:
         """No further mail will come: QUIT as soon as it can go, then close."""
@@ -146,6 +167,16 @@ class Session(UnreachedESMTPClient):
             secure=secure or implicit,
             may_start_tls="STARTTLS" not in self._leave_out,
             helo_fallback=self.heloFallback,
+            login=log_in(
+                self.server,
+                self.credentials,
+                self._channel,
+                peer=self.transport.getPeer(),
+                terms_are_given=self._terms_are_given,
+                authenticators=self.authenticators,
+                secret=self.secret,
+                required=self.requireAuthentication,
+            ),
         )
         if self._tls is None and self.server.tls is not TLSMode.NO:
             self._tls = ClientTLS().terms(self.server)
@@ -156,8 +187,9 @@ class Session(UnreachedESMTPClient):
             self._watch,
             self.server.timeouts,
             self.context or self._tls,
+            self.chronicle,
         )
-        self._opening.begin(implicit_tls=implicit and not secure)
+        self._opening.begin(start_tls=implicit and not secure, has_tls=secure)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
@@ -205,7 +237,9 @@ class Session(UnreachedESMTPClient):
         try:
             step(*given)
         except DeliveryError as error:
-            self._fail(error)
+            # Without its frames: their variables are what was said, and it may
+            # be kept for long.
+            self._fail(error.with_traceback(None))
         except Exception:
             self._log.failure("a fault in a session with {server}", server=str(self._server))
             self._fail(InternalError("a fault of the client; its log has the traceback"))
@@ -221,17 +255,40 @@ class Session(UnreachedESMTPClient):
         return f"[{address.host}]" if isinstance(address, IPv4Address) else "localhost"
 
     def _take(self, data: bytes) -> None:
+        self.octets_received += len(data)
         replies = self._parser.feed(data)
+        if self._redaction is not None:
+            replies = self._redacted(replies, self._redaction)
         if self._exchange is not None:
             self._exchange.take(replies, self._parser)
-        elif self._opening is not None and self._opening.take(replies):
-            self._begin(self._opening.handshake)
+        elif self._opening is not None:
+            done = self._opening.take(replies)
+            self._redaction = self._opening.handshake.redaction
+            if done:
+                self._begin(self._opening.handshake)
+
+    def _redacted(self, replies: list[Reply], redaction: Redaction) -> list[Reply]:
+        """What the server says behind AUTH, fit for errors and results."""
+        if self._parser.error is not None:
+            self._parser.error = redaction.blunt(self._parser.error)
+        if self._exchange is None and replies and replies[0].code == 334:
+            # A challenge is read as it stands, and told to nobody.
+            return [replies[0], *redaction.clean(replies[1:])]
+        return redaction.clean(replies)
+
+    def _channel(self) -> Channel:
+        """What the connection is by now to somebody who would log in on it."""
+        if not self._tlsMode:
+            return Channel()
+        ours = self.context is None and self._tls is not None
+        return channel_of(self.transport.getHandle(), self._tls_is_verified if ours else None)
 
     def _begin(self, handshake: Handshake) -> None:
         """The handshake is done: mails may be sent."""
-        if self.requireAuthentication or self.secret is not None or self.authenticators:
-            raise ExtensionUnsupported("logging in is not supported yet")
         offered = handshake.extensions
+        if "REQUIRETLS" in offered and not self._tls_is_verified:
+            # RFC 8689 4.2.1: it is worth no more than the server's name.
+            offered = offered.without("REQUIRETLS")
         used = offered.without(*self._leave_out)
         self.limits = Limits.of(offered)
         pipeline = Pipeline(

@@ -9,27 +9,35 @@ is looked at again, at leisure, in :mod:`.complaint`.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from ..errors import InvalidRequest
+from ..errors import InvalidRequest, RequestTooLarge
 from ..smtp.content import Content
+from ..smtp.credentials import Credentials
+from ..smtp.dsn import DSN, Notify, Return
 from ..smtp.envelope import Envelope, Recipient
-from ..smtp.policy import Mode, Protocol, Server, Timeouts, TLSMode
-from .complaint import Rejection, check_spelling, check_uncommon, find_fault, given_in
+from ..smtp.policy import SUBMISSIONS_PORT, Mode, Protocol, Server, Timeouts, TLSMode
+from .complaint import Rejection, check_spelling, check_uncommon, find_fault, given_in, id_at_the_start
 from .schema import (
     EXPECTED,
     LEGACY,
+    AuthFields,
+    CancelFields,
+    DSNFields,
     LooseRequestFields,
+    ProbeFields,
     RecipientFields,
     RequestFields,
     RequestId,
     decode_base64,
 )
 
-__all__ = ["Rejection", "Request", "RequestDecoder"]
+__all__ = ["AnyRequest", "CancelRequest", "ProbeRequest", "Rejection", "Request", "RequestDecoder"]
+
+T = TypeVar("T")
 
 
 class Request(Struct):
@@ -37,6 +45,10 @@ class Request(Struct):
     One delivery that a client asks for.
 
     :ivar reuse: whether it may share and leave behind a kept connection.
+    :ivar deadline: seconds for all of it; None for no bound.
+    :ivar trace: whether the reply tells where the time went.
+    :ivar transcript: whether it tells what was said.
+    :ivar key: what makes it one with others of the same key.
     """
 
     id: RequestId
@@ -44,6 +56,35 @@ class Request(Struct):
     envelope: Envelope
     content: Content
     reuse: bool = True
+    deadline: float | None = None
+    trace: bool = False
+    transcript: bool = False
+    key: str | None = None
+
+
+class ProbeRequest(Struct):
+    """A look at a server, which delivers nothing."""
+
+    id: RequestId
+    server: Server
+    deadline: float | None = None
+    trace: bool = False
+    transcript: bool = False
+
+
+class CancelRequest(Struct):
+    """
+    The end of requests that came before on the same connection.
+
+    :ivar target: the id that they bear.
+    """
+
+    id: RequestId
+    target: int | str
+
+
+#: What a good line may ask for.
+AnyRequest = Request | ProbeRequest | CancelRequest
 
 
 #: What makes a Server, legacy spellings included.
@@ -58,6 +99,7 @@ _SESSION: Final = (
     "tls",
     "tls_name",
     "tls_fingerprint",
+    "auth",
     "chunking",
     "source_address",
     "pipeling",
@@ -67,6 +109,16 @@ _session_of = attrgetter(*_SESSION)
 
 #: Fields whose string is a member of an enum.
 _ENUMS: Final = {"pipelining": Mode, "chunking": Mode, "protocol": Protocol, "tls": TLSMode}
+
+#: Values of a line of JSON, most of them recipients, of which each takes up some
+#: hundred octets, be there three of them on the line: an eighth of the memory
+#: that is the default, and no more than half a second of everybody's time.
+MAX_VALUES: Final = 131_072
+#: Octets of a line that are not worth a count; a value takes two.
+LONG: Final = 65536
+#: Octets of a line, its message left out, that is read again for what is wrong
+#: with it whatever it has in it.
+MAX_AGAIN: Final = 1024 * 1024
 
 #: What msgspec raises where a line is no JSON, or not such JSON.
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -78,20 +130,26 @@ class RequestDecoder:
 
     Servers that are named again are the same object, so that a pool which
     looks for a connection compares by identity.
+
+    :param max_values: commas of a line at the most, and so its values.
     """
 
-    #: Servers remembered.  Each takes some 2 KiB with its key, whose strings
-    #: are bounded below, so 2 MiB.
+    #: Servers remembered.  Each takes some 2 KiB, and its key the strings that
+    #: are bounded below, so 6 MiB.
     MAX_SERVERS: Final = 1024
-    #: Characters: three names of RFC 1035's 255, a digest, an address.
-    MAX_KEY: Final = 1024
+    #: Characters: three names of RFC 1035's 255, a digest, an address; a token,
+    #: of which most are under 2500.
+    MAX_KEY: Final = 4096
 
-    def __init__(self) -> None:
+    def __init__(self, max_values: int = MAX_VALUES) -> None:
+        self._max_values = max_values
         self._decode = msgspec.json.Decoder(RequestFields).decode
         self._decode_loose = msgspec.json.Decoder(LooseRequestFields).decode
+        self._decode_probe = msgspec.json.Decoder(ProbeFields).decode
+        self._decode_cancel = msgspec.json.Decoder(CancelFields).decode
         self._servers: dict[tuple[Any, ...], tuple[Server, int]] = {}
 
-    def decode(self, line: bytes | bytearray) -> Request | Rejection:
+    def decode(self, line: bytes | bytearray) -> AnyRequest | Rejection:
         """
         The request in ``line``, or what is wrong with it; never an exception.
 
@@ -100,6 +158,9 @@ class RequestDecoder:
         given twice, and no recipient that is an object.  That is what most
         requests are, and it is known without a look at the other 20 fields.
         """
+        if len(line) > LONG and line.count(b",") > self._max_values:
+            most = f"expected at most {self._max_values} values in a line, recipients included"
+            return Rejection(id_at_the_start(bytes(line[:LONG])), RequestTooLarge(most))
         try:
             given = self._decode(line)
         except _REFUSALS:
@@ -136,7 +197,7 @@ class RequestDecoder:
             pairs = zip(_SESSION, key, strict=True)
             session = {name: value for name, value in pairs if value is not UNSET}
             known = _server_of(session), _strings_used(session)
-            if sum(len(value) for value in session.values() if isinstance(value, str)) <= self.MAX_KEY:
+            if _characters_in(session) <= self.MAX_KEY:
                 if len(self._servers) >= self.MAX_SERVERS:
                     del self._servers[next(iter(self._servers))]
                 self._servers[key] = known
@@ -147,7 +208,7 @@ class RequestDecoder:
         fields = given_in(given)
         if _strings_in(line) != _strings_used(fields):
             # A field given twice, or backslashes that hide how many there are.
-            fault = find_fault(line)
+            fault = _find_fault(line)
             if fault is not None:
                 return fault
         try:
@@ -156,22 +217,101 @@ class RequestDecoder:
             if recipients is UNSET:
                 raise InvalidRequest(f"is required; {EXPECTED['recipients']}", "recipients")
             entries = [_recipient(entry, position) for position, entry in enumerate(recipients)]
-            envelope = Envelope(None if given.sender is UNSET else given.sender, entries)
+            envelope = Envelope(
+                _or_none(given.sender),
+                entries,
+                dsn=_dsn(given.dsn),
+                requiretls=given.requiretls is True,
+                parameters=_or_none(given.mail_parameters),
+            )
+            if given.requiretls is True and given.tls is UNSET:
+                given.tls = "IMPLICIT" if given.port == SUBMISSIONS_PORT else "DEPEND"
             server, _ = self._server(given)
         except InvalidRequest as error:
             return Rejection(given.id, error)
+        eightbitmime = Mode.TRY if given.eightbitmime is UNSET else Mode(given.eightbitmime)
+        content = Content(given.message, binary=given.binary is True, eightbitmime=eightbitmime)
         reuse = True if given.reuse is UNSET else given.reuse
-        return Request(given.id, server, envelope, Content(given.message), reuse)
+        return Request(
+            given.id,
+            server,
+            envelope,
+            content,
+            reuse,
+            _or_none(given.deadline),
+            given.trace is True,
+            given.transcript is True,
+            _or_none(given.key),
+        )
 
-    def _decode_again(self, line: bytes | bytearray) -> Request | Rejection:
-        """A line that does not fit the schema, if only for white space in its base64."""
+    def _decode_again(self, line: bytes | bytearray) -> AnyRequest | Rejection:
+        """A line that does not fit: white space in its base64, no mail in it, or a fault."""
         try:
             given = self._decode_loose(line)
-            given.message = decode_base64(given.message)  # type: ignore[assignment]  # text until here
+            given.message = _message_in(given.message)  # type: ignore[assignment]  # raw until here
         except (*_REFUSALS, InvalidRequest) as error:
-            # A form that only msgspec refuses is none that is known of.
-            return find_fault(line) or Rejection(UNSET, InvalidRequest(f"not such JSON: {error}"))
+            found = _find_fault(line) or self._probe(line) or self._cancel(line)
+            return found or self._refuse(_without_message(line), error)
         return self._uncommon(given, line)
+
+    def _refuse(self, line: bytes | bytearray, error: Exception) -> Rejection:
+        """A line in which there is no fault but its message, or a form that only msgspec refuses."""
+        if not isinstance(error, InvalidRequest):
+            error = InvalidRequest(f"not such JSON: {error}")
+        try:
+            return Rejection(self._decode(line).id, error)
+        except _REFUSALS:
+            return Rejection(UNSET, error)
+
+    def _probe(self, line: bytes | bytearray) -> ProbeRequest | Rejection | None:
+        """The probe that a line without fault asks for, if it does."""
+        try:
+            given = self._decode_probe(line)
+        except _REFUSALS:
+            return None
+        if given.probe is not True:
+            return None
+        try:
+            server, _ = self._server(given)
+        except InvalidRequest as error:
+            return Rejection(given.id, error)
+        return ProbeRequest(
+            given.id, server, _or_none(given.deadline), given.trace is True, given.transcript is True
+        )
+
+    def _cancel(self, line: bytes | bytearray) -> CancelRequest | None:
+        """The cancel that a line without fault asks for, if it does."""
+        try:
+            given = self._decode_cancel(line)
+        except _REFUSALS:
+            return None
+        return CancelRequest(given.id, given.cancel)
+
+
+def _without_message(line: bytes | bytearray) -> bytes | bytearray:
+    """The line without its message, where that makes it much shorter."""
+    if len(line) <= LONG:
+        return line
+    begun = line.find(b'"', line.find(b'"message"') + len(b'"message"')) + 1
+    ended = line.find(b'"', begun)
+    return line[:begun] + line[ended:] if 0 < begun < ended else line
+
+
+def _find_fault(line: bytes | bytearray) -> Rejection | None:
+    """What is wrong with a line but its message, at a cost that is bounded."""
+    line = _without_message(line)
+    if len(line) > MAX_AGAIN and not line.isascii():
+        # One character beyond the first 65,536 makes four octets of each.
+        error = InvalidRequest(f"expected at most {MAX_AGAIN} octets beside the message, or all of them ASCII")
+        return Rejection(id_at_the_start(bytes(line[:LONG])), error)
+    return find_fault(line)
+
+
+def _message_in(raw: msgspec.Raw) -> bytes:
+    """The message, whose base64 may have white space in it."""
+    if not bytes(raw).isascii():
+        raise InvalidRequest(EXPECTED["message"], "message")
+    return decode_base64(msgspec.json.decode(raw, type=str))
 
 
 def _strings_in(line: bytes | bytearray) -> int:
@@ -202,9 +342,22 @@ def _strings_used(value: object) -> int:
         value = given_in(value)
     if isinstance(value, dict):
         return len(value) + sum(map(_strings_used, value.values()))
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return sum(map(_strings_used, value))
     return 0
+
+
+def _characters_in(value: object) -> int:
+    """How many characters the strings in ``value`` have."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, AuthFields):
+        value = given_in(value)
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, tuple):
+        return 0
+    return sum(map(_characters_in, value))
 
 
 def _server_of(session: dict[str, Any]) -> Server:
@@ -215,13 +368,45 @@ def _server_of(session: dict[str, Any]) -> Server:
     for name, enum in _ENUMS.items():
         if name in terms:
             terms[name] = enum(terms[name])
+    if "auth" in terms:
+        terms["auth"] = _credentials(terms["auth"])
     return Server(**terms)
+
+
+def _credentials(given: AuthFields) -> Credentials:
+    if given.username is UNSET:
+        raise InvalidRequest("is required", "auth.username")
+    return Credentials(
+        given.username,
+        _or_none(given.password),
+        token=_or_none(given.token),
+        mechanisms=_or_none(given.mechanisms),
+    )
 
 
 def _recipient(entry: str | RecipientFields, position: int) -> str | Recipient:
     if isinstance(entry, str):
         return entry
     try:
-        return Recipient(entry.address)
+        return Recipient(
+            entry.address,
+            notify=None if entry.notify is UNSET else [Notify(word) for word in entry.notify],
+            orcpt=_or_none(entry.orcpt),
+            parameters=_or_none(entry.parameters),
+        )
     except InvalidRequest as error:
         raise error.inside(f"recipients[{position}]") from None
+
+
+def _dsn(given: DSNFields | UnsetType) -> DSN | None:
+    if given is UNSET:
+        return None
+    try:
+        ret = None if given.ret is UNSET else Return(given.ret)
+        return DSN(ret=ret, envid=_or_none(given.envid))
+    except InvalidRequest as error:
+        raise error.inside("dsn") from None
+
+
+def _or_none(value: T | UnsetType | None) -> T | None:
+    return None if value is UNSET else value

@@ -22,9 +22,10 @@ from .schema import (
     EXPECTED,
     LEGACY,
     NESTED,
-    NOT_BUILT,
-    NOT_BUILT_RECIPIENT,
+    OF_A_CANCEL,
+    OF_A_MAIL,
     REQUIRED,
+    REQUIRED_OF_A_PROBE,
     RequestFields,
     RequestId,
     decode_base64,
@@ -79,14 +80,18 @@ def find_fault(line: bytes | bytearray) -> Rejection | None:
 
 def check_uncommon(given: Mapping[str, object]) -> None:
     """
-    Refuse a legacy spelling beside the field itself, and what is not built yet.
+    Refuse a legacy spelling beside the field itself, and in a probe or a
+    cancel what only a mail can have.
 
     :param given: the fields that were given, of a line or of its struct.
     """
     check_spelling(given)
-    _check_built(given, NOT_BUILT, "")
-    for field, recipient in _objects(given, "recipients", "recpients"):
-        _check_built(recipient, NOT_BUILT_RECIPIENT, f"{field}.")
+    if "cancel" in given:
+        for field in given:
+            if field not in OF_A_CANCEL:
+                raise InvalidRequest("has no meaning in a cancel", field)
+    if given.get("probe") is True:
+        _check_asked(given, OF_A_MAIL, "has no meaning in a probe")
 
 
 def check_spelling(given: Mapping[str, object]) -> None:
@@ -96,14 +101,16 @@ def check_spelling(given: Mapping[str, object]) -> None:
             raise InvalidRequest(f"is another spelling of {field}, which is given too", spelling)
 
 
-def _check_built(
-    given: Mapping[str, object], not_built: Mapping[str, tuple[object, ...]], prefix: str
+def _check_asked(
+    given: Mapping[str, object], fields: Mapping[str, tuple[object, ...]], complaint: str
 ) -> None:
-    for field in not_built.keys() & given.keys():
-        value = given[field]
-        # 0 and 1 equal false and true.
-        if not any(value == done and type(value) is type(done) for done in not_built[field]):
-            raise InvalidRequest("this field is not supported yet", prefix + field)
+    """Refuse what ``fields`` ask for, other than by the values that ask for nothing."""
+    for field, nothing in fields.items():
+        if field in given:
+            value = given[field]
+            # 0 and 1 equal false and true.
+            if not any(value == each and type(value) is type(each) for each in nothing):
+                raise InvalidRequest(complaint, field)
 
 
 def _read(line: bytes | bytearray, repeated: list[str]) -> dict[str, object]:
@@ -222,6 +229,8 @@ def _check_types(given: Mapping[str, object]) -> None:
             _check_type(value, str, EXPECTED[field], field)
             decode_base64(str(value))
         else:
+            if field in NESTED and isinstance(value, dict):
+                _check_inside(value, field, field)
             _check_type(value, _TYPES[field], EXPECTED[field], field)
 
 
@@ -235,9 +244,14 @@ def _check_recipients(value: object, field: str) -> None:
             continue
         if "address" not in entry:
             raise InvalidRequest("is required", f"{place}.address")
-        for name, inner in entry.items():
-            expected = EXPECTED[f"recipients.{name}"]
-            _check_type(inner, _NESTED_TYPES["recipients"][name], expected, f"{place}.{name}")
+        _check_inside(entry, "recipients", place)
+
+
+def _check_inside(value: Mapping[str, object], outer: str, place: str) -> None:
+    """The fields of an object, of which some have words of their own."""
+    for name, inner in value.items():
+        expected = EXPECTED.get(f"{outer}.{name}", EXPECTED[outer])
+        _check_type(inner, _NESTED_TYPES[outer][name], expected, f"{place}.{name}")
 
 
 def _check_type(value: object, type_: object, expected: str, field: str) -> None:
@@ -250,7 +264,9 @@ def _check_type(value: object, type_: object, expected: str, field: str) -> None
 
 
 def _check_required(given: Mapping[str, object]) -> None:
+    if "cancel" in given:
+        return
     present = {LEGACY.get(field, field) for field in given}
-    for field in REQUIRED:
+    for field in REQUIRED_OF_A_PROBE if given.get("probe") is True else REQUIRED:
         if field not in present:
             raise InvalidRequest(f"is required; {EXPECTED[field]}", field)

@@ -1,36 +1,33 @@
 """
-A request's way through the daemon, whichever gateway it came by.
-
-Handed over, awaited, answered exactly once, told to the journal; or answered
-that the daemon is going down.
+The requests under way for all clients of a daemon, whichever gateway they came
+by; from the first to the last, when the daemon goes down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections import Counter
+from typing import Any, Final, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from ..errors import Cancelled, DeliveryError, InternalError, ShuttingDown
+from ..errors import Cancelled, ShuttingDown
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.policy import Server
-from ..smtp.result import DeliveryResult, RecipientStatus
-from .codec import Request
+from ..smtp.probe import Probe
+from ..smtp.result import DeliveryResult
+from ..smtp.trace import Trace
+from .codec import AnyRequest, CancelRequest, ProbeRequest, Request
 from .journal import Journal
-from .reply import encode_error, encode_result
+from .keys import KEY_TTL, Keys
+from .memory import Memory
+from .reply import encode_cancel, encode_error
+from .under_way import FAULT, Answer, Delivering, Probing, UnderWay
 
-__all__ = ["Answer", "Deliverer", "Deliveries"]
+__all__ = ["FAULT", "Answer", "Deliverer", "Deliveries"]
 
-#: Takes the reply to a request, a line without its end.
-Answer = Callable[[bytes], None]
-
-#: What is told of a fault of ours; its particulars are the log's alone.
-FAULT: Final = "a fault of the daemon, whose log has the particulars"
 SHUTTING_DOWN: Final = "the daemon is shutting down"
 
 _log = Logger()
@@ -40,13 +37,20 @@ class Deliverer(Protocol):
     """What delivers: :class:`twisted_smtpclient.DeliveryAgent`, or a test's own."""
 
     def deliver(
-        self, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
     ) -> Deferred[DeliveryResult]:
         """
         Deliver one mail.
 
         :param reuse: whether it may share a kept connection and leave one
             behind.
+        :param trace: is filled in as the delivery goes on.
         :returns: a Deferred of the server's verdicts, which errbacks with a
             :class:`~twisted_smtpclient.errors.DeliveryError` for the lack of
             them, and on ``cancel()`` at once, with
@@ -54,45 +58,99 @@ class Deliverer(Protocol):
         """
         ...
 
+    def probe(self, server: Server, *, trace: Trace | None = None) -> Deferred[Probe]:
+        """Look at a server; errors and ``cancel()`` as of :meth:`deliver`."""
+        ...
+
 
 class Deliveries:
     """
-    The deliveries under way for all clients of a daemon.
+    The requests under way for all clients of a daemon.
 
     They belong to nobody else: a client that goes away takes none with it.
 
     :param deliverer: what delivers.
     :param clock: tells the seconds of the log, and when draining is over.
+    :param memory: what they are counted in.
+    :param key_ttl: seconds for which the outcome of a request with a key is
+        kept.
     :ivar draining: whether new requests are answered ShuttingDown.
+    :ivar rejected: how many were answered without having been under way, by
+        the error's name.
     :ivar journal: tells the log of each that has ended.
+    :ivar keys: the requests with a key.
+    :ivar wants_sample: whether the next has a trace, asked for or not.
     """
 
-    def __init__(self, deliverer: Deliverer, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        deliverer: Deliverer,
+        clock: IReactorTime,
+        *,
+        memory: Memory | None = None,
+        key_ttl: float = KEY_TTL,
+    ) -> None:
         self.deliverer = deliverer
         self.clock = clock
         # Bound once, not for each delivery.
         self.seconds = clock.seconds
         self.draining = False
+        self.rejected: Counter[str] = Counter()
+        self.wants_sample = False
         self.journal = Journal(clock)
-        self._under_way: set[_Delivery] = set()
+        self.memory = memory or Memory()
+        self.keys = Keys(self._deliver, clock, self.memory, ttl=key_ttl)
+        #: by client, for whom to look through all would be to wait for others
+        self._under_way: dict[object, set[UnderWay[Any]]] = {}
         self._drained: list[Deferred[None]] = []
+        self._end_of_draining: IDelayedCall | None = None
 
     def __repr__(self) -> str:
-        return f"<Deliveries: {len(self._under_way)} under way{', draining' if self.draining else ''}>"
+        return f"<Deliveries: {self.under_way} under way{', draining' if self.draining else ''}>"
 
-    def start(self, request: Request, answer: Answer) -> None:
+    @property
+    def under_way(self) -> int:
+        """How many are under way."""
+        return sum(map(len, self._under_way.values()))
+
+    def start(self, request: AnyRequest, answer: Answer, client: object = None) -> None:
         """
-        Deliver what ``request`` asks for.
+        Deliver what ``request`` asks for, look at its server, or end others.
 
         :param answer: is called exactly once, with the reply; maybe before
             this returns.
+        :param client: whose it is, for a cancel reaches none of others'.
         """
+        if type(request) is CancelRequest:
+            answer(encode_cancel(request.id, self.cancel(client, request.target)))
+            return
         if self.draining:
+            self.rejected["ShuttingDown"] += 1
             answer(encode_error(request.id, ShuttingDown(SHUTTING_DOWN)))
             return
-        delivery = _Delivery(self, request, answer)
-        self._under_way.add(delivery)
-        delivery.start()
+        under_way: UnderWay[Any]
+        if isinstance(request, Request):
+            under_way = Delivering(self, request, answer, client)
+        else:
+            assert isinstance(request, ProbeRequest)
+            under_way = Probing(self, request, answer, client)
+        theirs = self._under_way.get(client)
+        if theirs is None:
+            theirs = self._under_way[client] = set()
+        theirs.add(under_way)
+        self.memory.take(under_way.cost)
+        under_way.start()
+
+    def cancel(self, client: object, request_id: int | str) -> bool:
+        """
+        End each request of ``client`` that bears this id.
+
+        :returns: whether there was one.
+        """
+        found = [each for each in self._under_way.get(client, ()) if each.request.id == request_id]
+        for each in found:
+            each.cut_off(Cancelled("cancelled by the client"))
+        return bool(found)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """
@@ -104,10 +162,10 @@ class Deliveries:
         """
         self.draining = True
         if not self._under_way:
-            self.journal.flush()
+            self._at_rest()
             return succeed(None)
         drained: Deferred[None] = Deferred()
-        end = self.clock.callLater(seconds, self._cancel_all)
+        self._end_of_draining = end = self.clock.callLater(seconds, self._cancel_all)
 
         def stop_waiting(result: None) -> None:
             if end.active():
@@ -116,90 +174,56 @@ class Deliveries:
         self._drained.append(drained)
         return drained.addCallback(stop_waiting)
 
+    def ended(self, under_way: UnderWay[Any]) -> None:
+        """For a request to say: it is over."""
+        self.memory.give_back(under_way.cost)
+        theirs = self._under_way[under_way.client]
+        theirs.discard(under_way)
+        if not theirs:
+            del self._under_way[under_way.client]
+            if self.draining and not self._under_way:
+                self._at_rest()
+                waiting, self._drained = self._drained, []
+                for drained in waiting:
+                    drained.callback(None)
+
+    def _at_rest(self) -> None:
+        # The reactor may have no further turn.
+        self.journal.flush()
+        self.keys.stop()
+
+    def sample(self) -> None:
+        """
+        From now on let one of those that are logged together have a trace:
+        each of a quiet daemon, one in :data:`.journal.MAX_LINES` of a busy one.
+        """
+        self.wants_sample = True
+        self.journal.listeners.append(self._sample_next)
+
+    def _sample_next(self, _: object) -> None:
+        self.wants_sample = True
+
+    def hurry(self) -> None:
+        """Do not wait any longer for what is under way, where it drains."""
+        if self._end_of_draining is not None and self._end_of_draining.active():
+            self._end_of_draining.reset(0)
+
+    def state(self) -> dict[str, float]:
+        """How it stands, by the names of the daemon's metrics."""
+        return {
+            "in_flight": self.under_way,
+            "draining": int(self.draining),
+            "memory_bytes": self.memory.held,
+            "keys": len(self.keys),
+        }
+
     def _cancel_all(self) -> None:
-        _log.warn("{count} deliveries are cut off by the end of draining", count=len(self._under_way))
-        for delivery in tuple(self._under_way):
-            delivery.cut_off()
+        _log.warn("{count} deliveries are cut off by the end of draining", count=self.under_way)
+        for theirs in list(self._under_way.values()):
+            for each in tuple(theirs):
+                each.cut_off(ShuttingDown(SHUTTING_DOWN))
 
-    def ended(self, delivery: _Delivery) -> None:
-        """For a delivery to say: it is over."""
-        self._under_way.discard(delivery)
-        if self.draining and not self._under_way:
-            # The reactor may have no further turn.
-            self.journal.flush()
-            waiting, self._drained = self._drained, []
-            for drained in waiting:
-                drained.callback(None)
-
-
-class _Delivery:
-    """One of them."""
-
-    __slots__ = ("_answer", "_cut_off", "_deferred", "_deliveries", "_request", "_started")
-
-    def __init__(self, deliveries: Deliveries, request: Request, answer: Answer) -> None:
-        self._deliveries = deliveries
-        self._request = request
-        self._answer = answer
-        self._cut_off = False
-        self._started = deliveries.seconds()
-        self._deferred: Deferred[DeliveryResult] | None = None
-
-    def start(self) -> None:
-        request = self._request
-        try:
-            self._deferred = deferred = self._deliveries.deliverer.deliver(
-                request.server, request.envelope, request.content, reuse=request.reuse
-            )
-        except Exception:
-            self._failed(Failure())
-        else:
-            deferred.addCallbacks(self._succeeded, self._failed)
-
-    def cut_off(self) -> None:
-        """The daemon's time is up: what is known now is what the client is told."""
-        self._cut_off = True
-        if self._deferred is not None:
-            self._deferred.cancel()
-
-    def _succeeded(self, result: DeliveryResult) -> None:
-        try:
-            reply = encode_result(self._request.id, result)
-        except Exception:
-            self._failed(Failure())
-            return
-        self._end(reply, result.recipients, None)
-
-    def _failed(self, failure: Failure) -> None:
-        error = self._error_in(failure)
-        try:
-            reply = encode_error(self._request.id, error)
-        except Exception:
-            error = _fault(Failure())
-            reply = encode_error(self._request.id, error)
-        self._end(reply, error.recipients, error)
-
-    def _error_in(self, failure: Failure) -> DeliveryError:
-        error = failure.value
-        if self._cut_off and isinstance(error, (Cancelled, CancelledError)):
-            told = ShuttingDown(SHUTTING_DOWN)
-            told.recipients = getattr(error, "recipients", ())
-            return told
-        if isinstance(error, DeliveryError):
-            return error
-        return _fault(failure)
-
-    def _end(self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None) -> None:
-        try:
-            self._answer(reply)
-        except Exception:
-            _log.failure("a reply could not be given to its client")
-        deliveries, request = self._deliveries, self._request
-        seconds = deliveries.seconds() - self._started
-        deliveries.journal.tell(request.server, request.envelope.sender, recipients, error, seconds)
-        deliveries.ended(self)
-
-
-def _fault(failure: Failure) -> InternalError:
-    _log.failure("a delivery failed for a fault of this software", failure)
-    return InternalError(FAULT)
+    def _deliver(self, request: Request, trace: Trace | None) -> Deferred[DeliveryResult]:
+        return self.deliverer.deliver(
+            request.server, request.envelope, request.content, reuse=request.reuse, trace=trace
+        )

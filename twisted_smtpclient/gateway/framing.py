@@ -69,6 +69,17 @@ class LineBuffer:
             lines += pieces
         return self._begun(tail, lines)
 
+    def give_up(self) -> bytes:
+        """
+        Drop the line that is not complete, and its rest when it comes.
+
+        :returns: how it began.
+        """
+        head = bytes(self._tail[:HEAD])
+        self._tail = bytearray()
+        self._discarding = True
+        return head
+
     def end(self) -> Line:
         """The stream is over: what is left is a line; ``b""`` where nothing is."""
         return self._ended(b"")

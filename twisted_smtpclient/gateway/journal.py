@@ -3,14 +3,15 @@ One line in the log for each delivery, at the price of one event for many.
 
 An event of Twisted's log costs some 30 µs with a text observer, more than all
 else that a delivery costs.  So the lines of one turn of the reactor are
-gathered and logged together.
+logged together, and where events follow each other closely, those of
+:data:`GATHER` seconds.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -20,13 +21,19 @@ from twisted.logger import Logger
 from ..errors import DeliveryError
 from ..smtp.policy import Server
 from ..smtp.result import RecipientStatus
+from ..smtp.trace import Trace
 from .reply import wire_name
 
-__all__ = ["MAX_LINES", "Journal"]
+__all__ = ["MAX_LINES", "Entry", "Journal"]
 
 #: Lines of one event; some 100 octets each, so 10 KiB.  With more the cost of
 #: an event is no longer what counts.
 MAX_LINES: Final = 100
+
+#: Seconds between two events.  A turn of a busy daemon lasts a millisecond and
+#: ends some ten deliveries, so an event for each of them cost 8 µs a delivery;
+#: 20 events a second cost nothing.
+GATHER: Final = 0.05
 
 _log = Logger()
 
@@ -37,8 +44,9 @@ _status_name = attrgetter("status._value_")
 _is_plain = re.compile(r"[!#-&(-~]+", re.ASCII).fullmatch
 
 #: What is kept of a delivery until its turn is over: the server, the sender,
-#: how many recipients have which status, the error, the seconds.
-_Entry = tuple[Server, str | None, dict[str, int], DeliveryError | None, float]
+#: how many recipients have which status, the error, the seconds, and where
+#: they went, where that was watched.
+Entry = tuple[Server, str | None, dict[str, int], DeliveryError | None, float, Trace | None]
 
 
 class Journal:
@@ -48,13 +56,17 @@ class Journal:
     What came from others cannot break a line: it is printable, or quoted as
     by :func:`repr`.
 
-    :param clock: tells when a turn of the reactor is over.
+    :param clock: for time.
+    :ivar listeners: each is told of the deliveries too, as many at a time as
+        go in one event.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._entries: list[_Entry] = []
-        self._end_of_turn: IDelayedCall | None = None
+        self.listeners: list[Callable[[Sequence[Entry]], None]] = []
+        self._entries: list[Entry] = []
+        self._due: IDelayedCall | None = None
+        self._not_before = 0.0
 
     def __repr__(self) -> str:
         return f"<Journal: {len(self._entries)} lines waiting>"
@@ -66,6 +78,7 @@ class Journal:
         recipients: Sequence[RecipientStatus],
         error: DeliveryError | None,
         seconds: float,
+        trace: Trace | None = None,
     ) -> None:
         """A delivery has ended, ``seconds`` after it began."""
         if len(recipients) == 1:
@@ -73,27 +86,41 @@ class Journal:
         else:
             counts = dict(Counter(map(_status_name, recipients)))
         entries = self._entries
-        entries.append((server, sender, counts, error, seconds))
+        entries.append((server, sender, counts, error, seconds, trace))
         if len(entries) >= MAX_LINES:
             self.flush()
-        elif self._end_of_turn is None:
-            self._end_of_turn = self._clock.callLater(0, self._turn_ended)
+        elif self._due is None:
+            seconds = self._not_before - self._clock.seconds()
+            self._due = self._clock.callLater(max(0.0, seconds), self._is_due)
+
+    def tell_probe(self, server: Server, error: DeliveryError | None, seconds: float) -> None:
+        """A look at a server has ended; they are few, so this is an event at once."""
+        _log.info(
+            "{server} probed: {outcome}, {seconds:.3f} s",
+            server=_quoted(str(server)),
+            outcome="Ok" if error is None else _outcome({}, error),
+            error=None if error is None else wire_name(error),
+            seconds=seconds,
+        )
 
     def flush(self) -> None:
-        """Log what waits for the end of the turn."""
-        if self._end_of_turn is not None:
-            self._end_of_turn.cancel()
-            self._end_of_turn = None
+        """Log what waits, now."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
         self._write()
 
-    def _turn_ended(self) -> None:
-        self._end_of_turn = None
+    def _is_due(self) -> None:
+        self._due = None
         self._write()
 
     def _write(self) -> None:
         entries, self._entries = self._entries, []
         if not entries:
             return
+        self._not_before = self._clock.seconds() + GATHER
+        for listener in self.listeners:
+            _tell(listener, entries)
         deliveries = _fields_of(entries)
         if len(deliveries) == 1:
             _log.info("{server} from {sender!r}: {outcome}, {seconds:.3f} s", **deliveries[0])
@@ -107,11 +134,18 @@ class Journal:
         )
 
 
-def _fields_of(entries: Sequence[_Entry]) -> list[dict[str, Any]]:
+def _tell(listener: Callable[[Sequence[Entry]], None], entries: Sequence[Entry]) -> None:
+    try:
+        listener(entries)
+    except Exception:
+        _log.failure("deliveries could not be told of")
+
+
+def _fields_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """What an event tells of each, for observers that want it in fields."""
     told = []
     last_server, name = None, ""
-    for server, sender, counts, error, seconds in entries:
+    for server, sender, counts, error, seconds, _ in entries:
         if server is not last_server:
             last_server, name = server, _quoted(str(server))
         if error is None and len(counts) == 1:

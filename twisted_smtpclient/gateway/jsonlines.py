@@ -30,13 +30,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import DeliveryError, InternalError, RequestTooLarge
-from .codec import Rejection, RequestDecoder
+from ..errors import DeliveryError, InternalError, QueueFull, RequestTooLarge
+from .codec import MAX_VALUES, Rejection, RequestDecoder
 from .complaint import id_at_the_start
 from .delivery import FAULT, Answer, Deliveries
 from .framing import Line, LineBuffer
-from .reply import encode_error
+from .holding import CLIENT, Holding
+from .limit import MAX_CLIENTS, ClientLimit
+from .reply import encode_error, wire_name
 from .schema import RequestId
+from .token import TokenProtocol, Tokens
+from .under_way import RECIPIENT
 
 __all__ = ["MAX_IN_FLIGHT", "MAX_REQUEST", "JSONLinesFactory", "JSONLinesProtocol"]
 
@@ -44,6 +48,15 @@ __all__ = ["MAX_IN_FLIGHT", "MAX_REQUEST", "JSONLinesFactory", "JSONLinesProtoco
 MAX_REQUEST: Final = 64 * 1024 * 1024
 #: Requests of one client that have no reply yet.
 MAX_IN_FLIGHT: Final = 1000
+
+#: Octets read from a client at a time, and left in its transport before it
+#: counts as one that does not read.  Those of all clients together are an
+#: eighth of what may be held, and 40 MiB for 10,000 clients at the least.
+MAX_BITE: Final = 65536
+MIN_BITE: Final = 4096
+
+#: What is said where a line was given up.
+NO_ROOM: Final = "no room for a line of this length, for --max-memory is used up"
 
 #: Seconds for a client to take its last replies when the daemon goes down.
 LINGER: Final = 2.0
@@ -87,6 +100,7 @@ class JSONLinesProtocol(Protocol):
         self._in_flight = 0
         self._turns: deque[_Turn] = deque()
         self._output: list[bytes] = []
+        self.holding = Holding(factory.deliveries.memory, factory.clock, self._schedule)
         self._output_full = False
         self._reading = True
         #: The client has said all that it had to say.
@@ -101,15 +115,31 @@ class JSONLinesProtocol(Protocol):
             f"{'reading' if self._reading else 'not reading'}>"
         )
 
+    @property
+    def paused(self) -> bool:
+        """Whether it is not read from, for what is under way or not read by it."""
+        return not self._reading
+
+    @property
+    def waiting(self) -> int:
+        """Lines that were read and not taken yet."""
+        return len(self._lines)
+
     # Connection
 
     def connectionMade(self) -> None:
-        self.factory.clients.add(self)
+        self.factory.joined(self)
         if ITCPTransport.providedBy(self.transport) and not IUNIXTransport.providedBy(self.transport):
             # A reply must not wait for the acknowledgement of the one before.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self.settle()
+        self.take_small_bites()
+
+    def take_small_bites(self) -> None:
+        """Read, and let the transport hold, no more than a fair share at a time."""
+        socket = getattr(self.transport, "transport", self.transport)
+        socket.bufferSize = self.factory.bite
 
     def readConnectionLost(self) -> None:
         self._ended = True
@@ -123,16 +153,17 @@ class JSONLinesProtocol(Protocol):
         self._close()
 
     def connectionLost(self, reason: Failure | None = None) -> None:
+        self._closed = True
         if self._in_flight or self._lines:
             _log.info(
                 "a client went away: {in_flight} requests run on, {dropped} lines were not taken",
                 in_flight=self._in_flight,
                 dropped=len(self._lines),
             )
-        self._closed = True
         self._lines.clear()
         self._turns.clear()
         self._output.clear()
+        self.holding.end()
         if self._end_of_turn is not None:
             self._end_of_turn.cancel()
             self._end_of_turn = None
@@ -147,11 +178,18 @@ class JSONLinesProtocol(Protocol):
         self._take()
         self.settle()
 
+    def give_up(self) -> None:
+        """There is no room for the rest of the line that is not complete."""
+        head = self._buffer.give_up()
+        self._reject(id_at_the_start(head), QueueFull(NO_ROOM))
+        self._settle_memory()
+
     def _take(self) -> None:
         """Take lines for as long as there is room for their replies."""
         lines = self._lines
         max_in_flight = self.factory.max_in_flight
-        while lines and self._in_flight < max_in_flight and not self._output_full:
+        has_room = self.holding.memory.has_room_to_take
+        while lines and self._in_flight < max_in_flight and not self._output_full and has_room():
             line = lines.popleft()
             if line is None:
                 self._reject(id_at_the_start(self._buffer.heads.popleft()), self.factory.too_large())
@@ -167,7 +205,7 @@ class JSONLinesProtocol(Protocol):
                     self._reject(*request)
                 else:
                     self._in_flight += 1
-                    self.factory.deliveries.start(request, self._answer_for(request.id))
+                    self.factory.deliveries.start(request, self._answer_for(request.id), self)
 
     # Replies out
 
@@ -180,6 +218,7 @@ class JSONLinesProtocol(Protocol):
 
     def _reject(self, request_id: RequestId, error: DeliveryError) -> None:
         self._in_flight += 1
+        self.factory.deliveries.rejected[wire_name(error)] += 1
         self._answer_for(request_id)(encode_error(request_id, error))
 
     def _answer(self, reply: bytes) -> None:
@@ -190,9 +229,11 @@ class JSONLinesProtocol(Protocol):
 
     def _answer_in_turn(self, turn: _Turn, reply: bytes) -> None:
         turn.reply = reply
+        self.holding.replies += len(reply)
         turns = self._turns
         while turns and (reply_due := turns[0].reply) is not None:
             turns.popleft()
+            self.holding.replies -= len(reply_due)
             self._answer(reply_due)
 
     def _schedule(self) -> None:
@@ -212,6 +253,8 @@ class JSONLinesProtocol(Protocol):
             octets = b"\n".join(self._output)
             self._output.clear()
             self.transport.write(octets)
+            if self._output_full:
+                self.holding.unsent += len(octets)
 
     # Flow
 
@@ -222,8 +265,15 @@ class JSONLinesProtocol(Protocol):
         if not self._in_flight and not self._lines and (self._ended or self.factory.deliveries.draining):
             self._close()
             return
-        room = self._in_flight < self.factory.max_in_flight
+        room = self._settle_memory() and self._in_flight < self.factory.max_in_flight
         self._read_on(room and not self._lines and not self._output_full)
+
+    def _settle_memory(self) -> bool:
+        """Count what is held; whether there is room for more."""
+        has_room = self.holding.count(self._buffer.pending, sum(map(len, filter(None, self._lines))))
+        if self.holding.memory.has_too_many_pieces:
+            self.factory.give_up_one()
+        return has_room
 
     def _read_on(self, reading: bool) -> None:
         # Once the client has said all, to resume is to read its end again.
@@ -249,12 +299,18 @@ class JSONLinesProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The client does not read its replies."""
         self._output_full = True
+        self.holding.stalls(self._stalled)
         self._read_on(False)
 
     def resumeProducing(self) -> None:
         """It does again."""
         self._output_full = False
+        self.holding.goes_on()
         self._schedule()
+
+    def _stalled(self) -> None:
+        _log.warn("a client that does not read its replies is dropped, for memory is full")
+        self.abort()
 
     def stopProducing(self) -> None:
         """The connection is about to be lost, which is told by connectionLost."""
@@ -268,6 +324,9 @@ class JSONLinesFactory(Factory):
     :param clock: tells when a turn of the reactor is over.
     :param max_request: octets of a line, its end not counted.
     :param max_in_flight: requests of one client that have no reply yet.
+    :param max_clients: clients at a time; on ports that :attr:`limit` watches
+        more wait to be accepted.
+    :param tokens: those of which a client is to show one first; None for none.
     """
 
     noisy = False
@@ -279,13 +338,23 @@ class JSONLinesFactory(Factory):
         *,
         max_request: int = MAX_REQUEST,
         max_in_flight: int = MAX_IN_FLIGHT,
+        max_clients: int = MAX_CLIENTS,
+        tokens: Tokens | None = None,
     ) -> None:
         self.deliveries = deliveries
         self.clock = clock
-        self.max_request = max_request
+        # Half of the memory is what lines may take up before they are complete.
+        self.max_request = min(max_request, deliveries.memory.limit // 2)
+        self.bite = MAX_BITE
         self.max_in_flight = max_in_flight
-        self.decode = RequestDecoder().decode
-        self.clients: set[JSONLinesProtocol] = set()
+        # An eighth of it at the most is one request's for its recipients.
+        self.decode = RequestDecoder(min(MAX_VALUES, deliveries.memory.limit // (8 * RECIPIENT))).decode
+        self.tokens = tokens
+        # At most an eighth of the memory is for clients that say nothing.
+        self.limit = ClientLimit(min(max_clients, deliveries.memory.limit // (8 * CLIENT)))
+        #: Those that have not shown their token yet are among them.
+        self.clients: set[JSONLinesProtocol | TokenProtocol] = set()
+        self._accepted = 0
         self._all_gone: Deferred[None] | None = None
 
     def __repr__(self) -> str:
@@ -293,9 +362,24 @@ class JSONLinesFactory(Factory):
 
     def buildProtocol(  # type: ignore[override]  # the base is generic in newer Twisted only
         self, addr: IAddress | None
-    ) -> JSONLinesProtocol:
+    ) -> JSONLinesProtocol | TokenProtocol:
         """A new client, wherever it comes from."""
+        self._accepted += 1
+        return JSONLinesProtocol(self) if self.tokens is None else TokenProtocol(self.tokens, self)
+
+    def admit(self) -> JSONLinesProtocol:
+        """For a client that has shown its token."""
         return JSONLinesProtocol(self)
+
+    def state(self) -> dict[str, float]:
+        """How it stands, by the names of the daemon's metrics."""
+        admitted = [client for client in self.clients if isinstance(client, JSONLinesProtocol)]
+        return {
+            "clients": len(self.clients),
+            "clients_accepted": self._accepted,
+            "clients_paused": sum(client.paused for client in admitted),
+            "requests_waiting": sum(client.waiting for client in admitted),
+        }
 
     def too_large(self) -> RequestTooLarge:
         """What is said of a line over the limit."""
@@ -327,9 +411,32 @@ class JSONLinesFactory(Factory):
         for client in tuple(self.clients):
             client.abort()
 
-    def lost(self, client: JSONLinesProtocol) -> None:
+    def give_up_one(self) -> None:
+        """Of the lines that are not complete, the longest has to go."""
+        clients = [client for client in self.clients if isinstance(client, JSONLinesProtocol)]
+        max(clients, key=lambda client: client.holding.in_pieces).give_up()
+
+    def _divide(self) -> None:
+        """What each may read at a time, and leave unread in its transport."""
+        fair = self.deliveries.memory.limit // (8 * max(1, len(self.clients)))
+        # It is changed by a factor, for each change is told to all.
+        if fair < self.bite > MIN_BITE or (fair >= 4 * self.bite and self.bite < MAX_BITE):
+            self.bite = max(MIN_BITE, min(MAX_BITE, fair // 2))
+            for client in self.clients:
+                if isinstance(client, JSONLinesProtocol):
+                    client.take_small_bites()
+
+    def joined(self, client: JSONLinesProtocol | TokenProtocol) -> None:
+        """For a client to say: it is connected."""
+        self.clients.add(client)
+        self.limit.count(len(self.clients))
+        self._divide()
+
+    def lost(self, client: JSONLinesProtocol | TokenProtocol) -> None:
         """For a client to say: its connection is gone."""
         self.clients.discard(client)
+        self.limit.count(len(self.clients))
+        self._divide()
         if not self.clients and self._all_gone is not None:
             all_gone, self._all_gone = self._all_gone, None
             all_gone.callback(None)

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from .. import errors
 from ..errors import DeliveryError
+from ..smtp.probe import Probe
 from ..smtp.result import DeliveryResult, RecipientStatus, Status
+from ..smtp.trace import Side, Trace
 from .schema import RequestId
 
-__all__ = ["WIRE_NAMES", "encode_error", "encode_result", "wire_name"]
+__all__ = ["WIRE_NAMES", "encode_error", "encode_probe", "encode_result", "wire_name"]
 
 #: What each error is called in a reply, and in the log.
 WIRE_NAMES: Final[Mapping[type[DeliveryError], str]] = {
@@ -60,14 +62,36 @@ class _Unknown(Struct):
     indoubt: bool
 
 
-class _ResultReply(Struct):
+class _Trace(Struct):
+    queued: float
+    connect: float
+    tls: float
+    session: float
+    envelope: float
+    content: float
+    total: float
+    flights: int
+    reused: bool
+    pipelined: bool
+    chunking: bool
+    tls_version: str | None
+
+
+class _Told(Struct, kw_only=True):
+    """What a reply tells besides, where it was asked to."""
+
+    trace: _Trace | UnsetType = UNSET
+    transcript: list[tuple[Side, str]] | UnsetType = UNSET
+
+
+class _ResultReply(_Told):
     id: RequestId
     status: str
     sender: str | None
     deliveryStatus: list[_Verdict | _Unknown]
 
 
-class _ErrorReply(Struct):
+class _ErrorReply(_Told):
     id: RequestId
     status: str
     error: str
@@ -80,19 +104,69 @@ class _ErrorReply(Struct):
     deliveryStatus: list[_Verdict | _Unknown] | UnsetType = UNSET
 
 
+class _TLS(Struct):
+    version: str
+    cipher: str
+    verified: bool
+
+
+class _ProbeReply(_Told):
+    id: RequestId
+    status: str
+    greeting: str
+    extensions: dict[str, tuple[str, ...]]
+    tls: _TLS | None
+    authenticated: bool
+
+
+T = TypeVar("T", bound=_Told)
+
+
+class Ask(NamedTuple):
+    """
+    What a reply is to tell besides.
+
+    :ivar trace: where that comes from; its transcript, if it has one, is told.
+    :ivar tell_trace: whether the times are told too.
+    """
+
+    trace: Trace
+    tell_trace: bool
+
+
 #: Told for each recipient, of the few that there are.
 _text_of = lru_cache(maxsize=256)(str)
 
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_result(request_id: RequestId, result: DeliveryResult) -> bytes:
-    """The reply, without its line end, where the server has given its verdicts."""
-    return _encode(_ResultReply(request_id, "ok", result.sender, _delivery_status(result.recipients)))
+class _CancelReply(Struct):
+    id: RequestId
+    status: str
+    cancelled: bool
 
 
-def encode_error(request_id: RequestId, error: DeliveryError) -> bytes:
-    """The reply, without its line end, where there is no verdict."""
+def encode_cancel(request_id: RequestId, cancelled: bool) -> bytes:
+    """The reply, without its line end, to a cancel."""
+    return _encode(_CancelReply(request_id, "ok", cancelled))
+
+
+def encode_result(request_id: RequestId, result: DeliveryResult, ask: Ask | None = None) -> bytes:
+    """
+    The reply, without its line end, where the server has given its verdicts.
+
+    :param ask: what is to be told besides.
+    """
+    reply = _ResultReply(request_id, "ok", result.sender, _delivery_status(result.recipients))
+    return _encode(reply if ask is None else _tell(reply, ask))
+
+
+def encode_error(request_id: RequestId, error: DeliveryError, ask: Ask | None = None) -> bytes:
+    """
+    The reply, without its line end, where there is no verdict.
+
+    :param ask: what is to be told besides.
+    """
     reply = _ErrorReply(request_id, "error", wire_name(error), f"{PREFIX}{error}", bool(error.temporary))
     if error.in_doubt:
         reply.indoubt = True
@@ -100,7 +174,48 @@ def encode_error(request_id: RequestId, error: DeliveryError) -> bytes:
         reply.command, reply.code, reply.response = error.command, error.code, error.response
     if error.recipients:
         reply.deliveryStatus = _delivery_status(error.recipients)
-    return _encode(reply)
+    return _encode(reply if ask is None else _tell(reply, ask))
+
+
+def encode_probe(request_id: RequestId, probe: Probe, ask: Ask | None = None) -> bytes:
+    """
+    The reply, without its line end, that tells what a server is.
+
+    :param ask: what is to be told besides.
+    """
+    tls = probe.tls
+    reply = _ProbeReply(
+        request_id,
+        "ok",
+        probe.greeting,
+        dict(probe.extensions),
+        None if tls is None else _TLS(tls.version, tls.cipher, tls.verified),
+        probe.authenticated,
+    )
+    return _encode(reply if ask is None else _tell(reply, ask))
+
+
+def _tell(reply: T, ask: Ask) -> T:
+    trace = ask.trace
+    if ask.tell_trace:
+        # To the microsecond.
+        reply.trace = _Trace(
+            queued=round(trace.queued, 6),
+            connect=round(trace.connect, 6),
+            tls=round(trace.tls, 6),
+            session=round(trace.session, 6),
+            envelope=round(trace.envelope, 6),
+            content=round(trace.content, 6),
+            total=round(trace.total, 6),
+            flights=trace.flights,
+            reused=trace.reused,
+            pipelined=trace.pipelined,
+            chunking=trace.chunking,
+            tls_version=trace.tls_version,
+        )
+    if trace.transcript is not None:
+        reply.transcript = trace.transcript.lines
+    return reply
 
 
 def wire_name(error: DeliveryError) -> str:

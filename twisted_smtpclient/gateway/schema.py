@@ -2,8 +2,8 @@
 The request as a schema: its fields, their types, and what is said of each.
 
 The structs below say what a well-formed line is, at the speed of C.  The
-tables say the same to people: what was expected of a field, which spellings
-are accepted beside the right one, and which fields are not built yet.
+tables say the same to people: what was expected of a field, and which spellings
+are accepted beside the right one.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ..errors import InvalidRequest
 from ..smtp.policy import MAX_SECONDS
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=MAX_SECONDS)]
+Key = Annotated[str, Meta(min_length=1, max_length=128)]
 Mode = Literal["TRY", "DEPEND", "NO"]
+Notify = Literal["NEVER", "SUCCESS", "FAILURE", "DELAY"]
 Parameters = dict[str, str | None]
 
 #: The id of a request; UNSET where the line had none.
 RequestId = int | str | UnsetType | None
 
 
-class AuthFields(Struct, kw_only=True, forbid_unknown_fields=True):
-    """The object in ``auth``."""
+class AuthFields(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    """The object in ``auth``; hashable, for it tells servers apart."""
 
     username: str | UnsetType = UNSET
     password: str | UnsetType = UNSET
     token: str | UnsetType = UNSET
-    mechanisms: list[str] | UnsetType = UNSET
+    mechanisms: tuple[str, ...] | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "<AuthFields>"
@@ -49,7 +51,7 @@ class RecipientFields(Struct, kw_only=True, forbid_unknown_fields=True):
     """A recipient that is an object."""
 
     address: str
-    notify: list[str] | UnsetType = UNSET
+    notify: list[Notify] | UnsetType = UNSET
     orcpt: str | UnsetType = UNSET
     parameters: Parameters | UnsetType = UNSET
 
@@ -82,7 +84,7 @@ class RequestFields(Struct, kw_only=True, forbid_unknown_fields=True):
     eightbitmime: Literal["TRY", "DEPEND"] | UnsetType = UNSET
     binary: bool | UnsetType = UNSET
     mail_parameters: Parameters | UnsetType = UNSET
-    key: str | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
     reuse: bool | UnsetType = UNSET
     source_address: str | UnsetType = UNSET
     deadline: Seconds | UnsetType = UNSET
@@ -99,7 +101,20 @@ class RequestFields(Struct, kw_only=True, forbid_unknown_fields=True):
 class LooseRequestFields(RequestFields, kw_only=True, forbid_unknown_fields=True):
     """The same with the message not yet decoded, for base64 with white space in it."""
 
-    message: str  # type: ignore[assignment]  # read as text here, for what bytes cannot hold
+    message: Raw
+
+
+class ProbeFields(RequestFields, kw_only=True, forbid_unknown_fields=True):
+    """The same without a mail."""
+
+    message: bytes | UnsetType = UNSET  # type: ignore[assignment]  # there is none
+
+
+class CancelFields(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A line that ends requests."""
+
+    id: RequestId = UNSET
+    cancel: int | str
 
 
 #: Accepted as the field itself; beside it they are refused.
@@ -112,6 +127,24 @@ LEGACY: Final = {
 #: Fields that each request has, in one spelling or the other.
 REQUIRED: Final = ("host", "recipients", "message")
 
+#: The same of a probe.
+REQUIRED_OF_A_PROBE: Final = ("host",)
+
+#: Fields that say something of a mail, which a probe has not; each with the
+#: values that say nothing.
+OF_A_MAIL: Final[Mapping[str, tuple[object, ...]]] = {
+    "sender": (None,),
+    "recipients": (),
+    "recpients": (),
+    "message": (),
+    "dsn": (),
+    "requiretls": (False,),
+    "eightbitmime": ("TRY",),
+    "binary": (False,),
+    "mail_parameters": ({},),
+    "key": (),
+}
+
 #: The objects inside a request, by the field that holds them.
 NESTED: Final[Mapping[str, type[Struct]]] = {
     "auth": AuthFields,
@@ -119,29 +152,8 @@ NESTED: Final[Mapping[str, type[Struct]]] = {
     "recipients": RecipientFields,
 }
 
-#: Fields of the contract that are not built yet, each with the values that
-#: ask for nothing but what is done anyway.  To build one is to take out its row.
-NOT_BUILT: Final[Mapping[str, tuple[object, ...]]] = {
-    "auth": (),
-    "dsn": (),
-    "requiretls": (False,),
-    "eightbitmime": ("TRY",),
-    "binary": (False,),
-    "mail_parameters": ({},),
-    "key": (),
-    "deadline": (),
-    "trace": (False,),
-    "transcript": (False,),
-    "probe": (False,),
-    "cancel": (),
-}
-
-#: The same for the fields of a recipient.
-NOT_BUILT_RECIPIENT: Final[Mapping[str, tuple[object, ...]]] = {
-    "notify": (),
-    "orcpt": (),
-    "parameters": ({},),
-}
+#: Fields that a line with ``cancel`` may have.
+OF_A_CANCEL: Final = ("id", "cancel")
 
 _MODE: Final = 'expected "TRY", "DEPEND" or "NO"'
 _SECONDS: Final = f"expected a number of seconds, over 0 and at most {MAX_SECONDS}"
@@ -166,8 +178,14 @@ EXPECTED: Final[Mapping[str, str]] = {
     "tls_name": "expected a string",
     "tls_fingerprint": "expected a string, sha256: and 64 hex digits",
     "auth": "expected an object with username and password, or username and token",
+    "auth.username": "expected a string",
+    "auth.password": "expected a string",
+    "auth.token": "expected a string",
+    "auth.mechanisms": "expected a list of strings",
     "chunking": _MODE,
     "dsn": "expected an object with ret, envid or both",
+    "dsn.ret": 'expected "FULL" or "HDRS"',
+    "dsn.envid": "expected a string",
     "requiretls": _BOOLEAN,
     "eightbitmime": 'expected "TRY" or "DEPEND"',
     "binary": _BOOLEAN,
@@ -184,7 +202,7 @@ EXPECTED: Final[Mapping[str, str]] = {
     "connection_timout": _SECONDS,
     "recpients": _RECIPIENTS,
     "recipients.address": "expected a string",
-    "recipients.notify": "expected a list of strings",
+    "recipients.notify": 'expected ["NEVER"], or a list of "SUCCESS", "FAILURE" and "DELAY"',
     "recipients.orcpt": "expected a string",
     "recipients.parameters": _PARAMETERS,
 }

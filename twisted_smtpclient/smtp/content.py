@@ -2,19 +2,21 @@
 The content of a mail, in the forms in which it crosses the wire.
 
 Every line end (CRLF, a bare LF, a bare CR) becomes CRLF; the rest is sent
-octet for octet.  Where nothing changes nothing is copied, and a large content
-is made block by block, so that memory stays at the one copy that the caller
-holds.
+octet for octet.  A binary content is sent octet for octet, line ends too.
+Where nothing changes nothing is copied, and a large content is made block by
+block, so that memory stays at the one copy that the caller holds.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from io import IncrementalNewlineDecoder
 from typing import Final
 
 from ..errors import InvalidRequest
+from .policy import Mode
 
 #: A block of a large content.  Twice the 64 KiB at which a Twisted transport
 #: asks its producer to pause, and what its TCP sends at most with one call.
@@ -26,6 +28,9 @@ SMALL: Final = 262144
 
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CRLF_DOT: Final = b"\r\n."
+
+#: The empty line behind the header section (RFC 5322 2.1), or before all else.
+_HEADER_END: Final = re.compile(rb"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)")
 
 
 def _has_no_line_end_but_crlf(message: bytes) -> bool:
@@ -41,26 +46,52 @@ def _has_no_line_end_but_crlf(message: bytes) -> bool:
     return line_ends.newlines in (None, "\r\n")
 
 
+def _check_terms(binary: object, eightbitmime: object) -> None:
+    if not isinstance(binary, bool):
+        raise InvalidRequest("expected True or False", "binary")
+    if eightbitmime not in (Mode.TRY, Mode.DEPEND):
+        raise InvalidRequest("expected Mode.TRY or Mode.DEPEND", "eightbitmime")
+
+
 class Content:
     """
     A message as octets, held once however many deliveries share it.
 
     :param message: the message; it is not copied.
+    :param binary: whether it goes octet for octet, line ends too, as
+        BODY=BINARYMIME by BDAT (RFC 3030), or not at all.
+    :param eightbitmime: where octets over 127 meet a server that does not
+        offer 8BITMIME (RFC 6152): ``TRY`` sends them as they are, ``DEPEND``
+        fails before MAIL.  A message without such octets needs nothing.
     :raises InvalidRequest: naming ``message``, where it is not bytes: text has
-        no octets yet, and a bytearray may change while it is sent.
+        no octets yet, and a bytearray may change while it is sent; naming
+        ``binary`` or ``eightbitmime``.
+    :ivar eight_bit: whether an octet is over 127 (RFC 6152).
+    :ivar plain: whether it asks no extension of the server, as most do.
     :ivar small: whether it is sent in one piece.
-    :ivar size: octets once each line end is CRLF: what BDAT announces, and
-        SIZE (RFC 1870 section 3).
+    :ivar size: octets once each line end is CRLF (but not of a binary one):
+        what BDAT announces, and SIZE (RFC 1870 section 3).
     """
 
-    __slots__ = ("_bdat", "_canonical", "_data", "message", "size", "small")
+    __slots__ = (
+        "_bdat", "_canonical", "_data", "_utf8_header", "binary", "eight_bit", "eightbitmime",
+        "message", "plain", "size", "small",
+    )  # fmt: skip
 
-    def __init__(self, message: bytes) -> None:
+    _utf8_header: bool
+
+    def __init__(self, message: bytes, *, binary: bool = False, eightbitmime: Mode = Mode.TRY) -> None:
         if not isinstance(message, bytes):
             raise InvalidRequest("expected bytes", "message")
+        if binary is not False or eightbitmime is not Mode.TRY:
+            _check_terms(binary, eightbitmime)
         self.message = message
+        self.binary = binary
+        self.eightbitmime = eightbitmime
+        self.eight_bit = not message.isascii()
+        self.plain = not (binary or self.eight_bit)
         self.small = len(message) <= SMALL
-        if self.small and _has_no_line_end_but_crlf(message):
+        if binary or (self.small and _has_no_line_end_but_crlf(message)):
             self.size = len(message)
             self._canonical = True
         else:
@@ -77,9 +108,34 @@ class Content:
         return f"<Content of {self.size} octets>"
 
     @property
-    def eight_bit(self) -> bool:
-        """Whether an octet is over 127 (RFC 6152)."""
-        return not self.message.isascii()
+    def has_utf8_header(self) -> bool:
+        """
+        Whether its header section has octets over 127 and is valid UTF-8
+        (RFC 6532).  Found out when it is first asked for.
+        """
+        if not self.eight_bit:
+            return False
+        try:
+            return self._utf8_header
+        except AttributeError:
+            self._utf8_header = self._find_utf8_header()
+            return self._utf8_header
+
+    def _find_utf8_header(self) -> bool:
+        end = _HEADER_END.search(self.message)
+        header = memoryview(self.message)[: len(self.message) if end is None else end.start()]
+        # Block by block: as one string it might take four times its octets.
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        ascii_only = True
+        try:
+            for start in range(0, len(header), BLOCK):
+                block = bytes(header[start : start + BLOCK])
+                ascii_only = ascii_only and block.isascii()
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+        return not ascii_only
 
     def for_bdat(self) -> bytes:
         """The whole content in CRLF form (RFC 3030); kept, so for small ones."""

@@ -9,29 +9,19 @@ given or refused; only a domain that is not ASCII is put in its A-label form
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import idna
 
 from ..errors import InvalidRequest
-from .grammar import (
-    ESMTP_KEYWORD,
-    ESMTP_VALUE,
-    MAILBOX,
-    MAX_ADDRESS,
-    MAX_DOMAIN,
-    MAX_PLAIN,
-    PLAIN_MAILBOX,
-)
+from .dsn import DSN, Notify, notify_parameter, orcpt_parameter
+from .grammar import MAILBOX, MAX_ADDRESS, MAX_DOMAIN, MAX_PLAIN, PLAIN_MAILBOX
+from .parameters import extensions_of
+from .parameters import parameters as _parameters
 
 #: RFC 5321 4.1.1.3: the one forward-path that needs no domain.
 _POSTMASTER: Final = re.compile(r"postmaster", re.ASCII | re.IGNORECASE)
-
-#: All parameters of one command; the extensions of RFC 5321 4.5.3.1.4's kind
-#: together allow some 1,500 octets.
-MAX_PARAMETERS: Final = 2048
-
 
 #: What fits is most addresses there are, and needs no further look.
 _is_plain: Final = PLAIN_MAILBOX.fullmatch
@@ -79,52 +69,46 @@ def _too_long(field: str) -> InvalidRequest:
     return InvalidRequest(f"expected at most {MAX_ADDRESS} octets, {MAX_DOMAIN} of them behind the @", field)
 
 
-def parameters(given: Mapping[str, str | None], field: str = "parameters") -> bytes:
-    """
-    ESMTP parameters as they stand behind a path, each with a space before it.
-
-    :raises InvalidRequest: where a keyword or value is not of RFC 5321's
-        grammar (section 4.1.2).
-    """
-    words = []
-    left = MAX_PARAMETERS
-    for keyword, value in given.items():
-        if not isinstance(keyword, str):
-            raise InvalidRequest("expected a string for each keyword", field)
-        if not isinstance(value, str | None):
-            raise InvalidRequest("expected a string or None for each value", field)
-        # Before anything else looks at them, or tells them in an error.
-        left -= len(keyword) + 1 + (0 if value is None else len(value) + 1)
-        if left < 0:
-            raise InvalidRequest(f"expected at most {MAX_PARAMETERS} octets", field)
-        if not ESMTP_KEYWORD.fullmatch(keyword):
-            raise InvalidRequest(f"not an ESMTP keyword: {keyword!r}", field)
-        if value is None:
-            words.append(f" {keyword}")
-        elif ESMTP_VALUE.fullmatch(value):
-            words.append(f" {keyword}={value}")
-        else:
-            raise InvalidRequest(f"not an ESMTP value: {value!r}", f"{field}.{keyword}")
-    return "".join(words).encode("ascii")
-
-
 class Recipient:
     """
     One RCPT: a forward-path and its parameters.
 
+    :param notify: when the sender is to be told of this recipient (RFC 3461
+        section 4.1): :attr:`Notify.NEVER` alone, or one or more of the others.
+        None leaves it to the server.
+    :param orcpt: the address that the mail was first meant for (RFC 3461
+        section 4.2), as it is meant: an address, which is given the type
+        ``rfc822`` (``utf-8`` where it is not ASCII, RFC 6533), or a type, a
+        semicolon and an address.  At most 500 characters once it is encoded.
+    :param parameters: further parameters of RCPT, as they stand.
+    :raises InvalidRequest: naming ``address``, ``notify``, ``orcpt`` or
+        ``parameters``.
     :ivar address: as it was given.
     :ivar command: the whole RCPT command, CRLF included.
     :ivar needs_smtputf8: whether the address has no ASCII form (RFC 6531).
+    :ivar asks: the extensions that it takes, each with the field that asks for
+        it; None where it takes none.
     """
 
-    __slots__ = ("address", "command", "needs_smtputf8")
+    __slots__ = ("address", "asks", "command", "needs_smtputf8")
 
-    def __init__(self, address: str, *, parameters: Mapping[str, str | None] | None = None) -> None:
-        if parameters is None and type(address) is str and len(address) <= MAX_PLAIN and _is_plain(address):
+    asks: Mapping[str, str] | None
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        notify: Collection[Notify] | None = None,
+        orcpt: str | None = None,
+        parameters: Mapping[str, str | None] | None = None,
+    ) -> None:
+        asked_for = parameters or notify is not None or orcpt is not None
+        if not asked_for and type(address) is str and len(address) <= MAX_PLAIN and _is_plain(address):
             # The same as below, at half the cost.
             self.address = address
             self.command = f"RCPT TO:<{address}>\r\n".encode("ascii")
             self.needs_smtputf8 = False
+            self.asks = None
             return
         try:
             octets, self.needs_smtputf8 = path(address, "address")
@@ -135,39 +119,60 @@ class Recipient:
                 raise
             octets, self.needs_smtputf8 = address.encode("ascii"), False
         self.address = address
+        asks = {"SMTPUTF8": "address"} if self.needs_smtputf8 else {}
+        words = b""
+        if notify is not None:
+            words += notify_parameter(notify)
+            asks["DSN"] = "notify"
+        if orcpt is not None:
+            words += orcpt_parameter(orcpt)
+            asks.setdefault("DSN", "orcpt")
         if parameters:
-            self.command = b"RCPT TO:<%b>%b\r\n" % (octets, _parameters(parameters))
-        else:
-            self.command = b"RCPT TO:<%b>\r\n" % octets
+            words += _parameters(parameters)
+            asks |= extensions_of(parameters)
+        self.command = b"RCPT TO:<%b>%b\r\n" % (octets, words)
+        self.asks = asks or None
 
     def __repr__(self) -> str:
         return f"<Recipient {self.address!r}>"
-
-
-_parameters = parameters
 
 
 class Envelope:
     """
     A sender and at least one recipient, in order, duplicates kept.
 
+    What a server does not offer and an envelope asks for fails the mail with
+    :class:`~twisted_smtpclient.errors.ExtensionUnsupported`, before MAIL.
+
     :param sender: the reverse-path; None is the null reverse-path ``<>``.
     :param recipients: addresses, or :class:`Recipient` values.
-    :param parameters: further parameters of MAIL.
-    :raises InvalidRequest: naming ``sender``, ``recipients`` or
-        ``recipients[n]``, with the first value that is wrong.
+    :param dsn: what delivery status notifications are to be like (RFC 3461).
+    :param requiretls: whether the mail may go by verified TLS only, here and
+        on its further way (RFC 8689).  It takes a server whose terms verify:
+        :attr:`TLSMode.DEPEND` or ``IMPLICIT``.
+    :param parameters: further parameters of MAIL, as they stand, such as
+        ``{"MT-PRIORITY": "3", "BY": "120;R"}``.
+    :raises InvalidRequest: naming ``sender``, ``recipients``,
+        ``recipients[n]``, ``dsn``, ``requiretls`` or ``mail_parameters``, with
+        the first value that is wrong.
     :ivar reverse_path: the octets between ``<`` and ``>``.
     :ivar parameters: the octets of the parameters, each with a space before it.
     :ivar needs_smtputf8: whether any address has no ASCII form.
+    :ivar asks: the extensions that it takes, each with the field that asks for
+        it; None where it takes none, as most do.
     """
 
-    __slots__ = ("needs_smtputf8", "parameters", "recipients", "reverse_path", "sender")
+    __slots__ = ("asks", "needs_smtputf8", "parameters", "recipients", "reverse_path", "sender")
+
+    asks: Mapping[str, str] | None
 
     def __init__(
         self,
         sender: str | None,
         recipients: Iterable[str | Recipient],
         *,
+        dsn: DSN | None = None,
+        requiretls: bool = False,
         parameters: Mapping[str, str | None] | None = None,
     ) -> None:
         if isinstance(recipients, (str, bytes)):
@@ -177,6 +182,7 @@ class Envelope:
             self.reverse_path, needs_smtputf8 = b"", False
         else:
             self.reverse_path, needs_smtputf8 = path(sender, "sender")
+        asks = {"SMTPUTF8": "sender"} if needs_smtputf8 else None
         entries: list[Recipient] = []
         for recipient in recipients:
             if not isinstance(recipient, Recipient):
@@ -184,25 +190,63 @@ class Envelope:
                     recipient = Recipient(recipient)
                 except InvalidRequest as error:
                     raise InvalidRequest(error.expected, f"recipients[{len(entries)}]") from None
-            if recipient.needs_smtputf8:
-                needs_smtputf8 = True
+            if recipient.asks is not None:
+                asks = asks or {}
+                for extension, field in recipient.asks.items():
+                    asks.setdefault(extension, f"recipients[{len(entries)}].{field}")
             entries.append(recipient)
         if not entries:
             raise InvalidRequest("expected at least one", "recipients")
         self.sender = sender
         self.recipients = tuple(entries)
-        self.parameters = _parameters(parameters, "mail_parameters") if parameters else b""
-        self.needs_smtputf8 = needs_smtputf8
+        self.parameters = b""
+        if parameters or dsn is not None or requiretls is not False:
+            asks = asks or {}
+            self.parameters = _ask(asks, dsn, requiretls, parameters)
+        self.needs_smtputf8 = asks is not None and "SMTPUTF8" in asks
+        self.asks = asks or None
 
     def part(self, recipients: Sequence[Recipient]) -> Envelope:
-        """The same envelope with only some of its recipients."""
+        """
+        The same envelope with only some of its recipients.
+
+        It asks for what the whole one does: a mail goes to all of them in a
+        way that the server can, or to none.
+        """
         part = object.__new__(Envelope)
         part.sender = self.sender
         part.reverse_path = self.reverse_path
         part.parameters = self.parameters
         part.recipients = tuple(recipients)
         part.needs_smtputf8 = self.needs_smtputf8
+        part.asks = self.asks
         return part
 
     def __repr__(self) -> str:
         return f"<Envelope from {self.sender!r} to {len(self.recipients)}>"
+
+
+def _ask(
+    asks: dict[str, str],
+    dsn: DSN | None,
+    requiretls: bool,
+    parameters: Mapping[str, str | None] | None,
+) -> bytes:
+    """The parameters of MAIL that somebody asks for; their extensions go to ``asks``."""
+    words = b""
+    if dsn is not None:
+        if not isinstance(dsn, DSN):
+            raise InvalidRequest("expected a DSN", "dsn")
+        words += dsn.parameters
+        if words:
+            asks["DSN"] = "dsn"
+    if not isinstance(requiretls, bool):
+        raise InvalidRequest("expected True or False", "requiretls")
+    if requiretls:
+        words += b" REQUIRETLS"
+        asks["REQUIRETLS"] = "requiretls"
+    if parameters:
+        words += _parameters(parameters, "mail_parameters")
+        for extension, field in extensions_of(parameters, "mail_parameters").items():
+            asks.setdefault(extension, field)
+    return words

@@ -1,5 +1,5 @@
 """
-From the greeting to the first MAIL: greeting, EHLO, HELO, LHLO, STARTTLS.
+From the greeting to the first MAIL: greeting, EHLO, HELO, LHLO, STARTTLS, AUTH.
 
 Theory of operation
 ===================
@@ -11,23 +11,29 @@ The handshake is in lock step: one command, one reply.  Its legal walks are::
     GREETING -> EHLO -> STARTTLS -> TLS -> EHLO -> READY
     GREETING -> EHLO -> STARTTLS -> READY             refused, and TLS is TRY
     GREETING -> LHLO -> ...                           the same with LMTP, no HELO
+    ... -> EHLO -> AUTH -> READY                      with credentials
+    ... -> AUTH -> AUTH -> ...                        a response, or the next mechanism
+    ... -> AUTH -> CANCELED                           "*", and the session fails
 
 A state is the reply that is waited for; what a reply does in a state stands
 in one table.  TLS is the one state in which the server owes no reply: what it
 says then, it said in clear and too early (RFC 3207 section 6).  Behind TLS
-everything that was learnt in clear is forgotten (section 4.2).  Authentication
-will stand between the last EHLO and READY.
+everything that was learnt in clear is forgotten (section 4.2).  AUTH stands
+between the last EHLO and READY; which mechanism, and what is said, is
+:mod:`.login`'s.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from ..errors import DeliveryError, ExtensionUnsupported, ProtocolError, Refused
 from .extensions import Extensions
+from .login import LogIn
 from .policy import Mode, Protocol, Server, TLSMode
+from .redaction import Redaction
 from .reply import Reply
 
 
@@ -40,6 +46,8 @@ class State(enum.Enum):
     HELO = enum.auto()
     STARTTLS = enum.auto()
     TLS = enum.auto()
+    AUTH = enum.auto()
+    CANCELED = enum.auto()
     READY = enum.auto()
 
 
@@ -65,10 +73,14 @@ class Handshake:
     :param may_start_tls: False where STARTTLS is to be left out although the
         terms would try it: it failed with this server before.
     :param helo_fallback: whether HELO may follow an EHLO that is not known.
+    :param login: how to log in; None for not at all.
     :ivar state: what is waited for.
     :ivar extensions: what the server offers; complete once READY.
     :ivar greeting: the server's first reply.
     :ivar secure: whether TLS is on.
+    :ivar authenticated: whether the server has taken the login.
+    :ivar redaction: what was said that nobody else is to read; None while there
+        is nothing.
     """
 
     def __init__(
@@ -79,16 +91,20 @@ class Handshake:
         secure: bool = False,
         may_start_tls: bool = True,
         helo_fallback: bool = True,
+        login: LogIn | None = None,
     ) -> None:
         self.state = State.GREETING
         self.extensions = Extensions()
         self.greeting: Reply | None = None
         self.secure = secure
+        self.authenticated = False
+        self.redaction: Redaction | None = None
         self._server = server
         self._helo = helo.encode("ascii")
         self._said_ehlo = False
         self._wants_tls = server.tls is not TLSMode.NO and may_start_tls
         self._helo_fallback = helo_fallback
+        self._login = login
 
     @property
     def command(self) -> str:
@@ -112,7 +128,11 @@ class Handshake:
         row = _TABLE.get(self.state)
         if row is None:
             raise ProtocolError(f"a reply that no command waits for: {reply.text!r}")
-        if reply.code == row.success:
+        if reply.code == 334 and row.challenged is not None:
+            return row.challenged(self, reply)
+        if self.redaction is not None:
+            (reply,) = self.redaction.clean([reply])
+        if row.success in (reply.code, None):
             return row.accepted(self, reply)
         if reply.code < 400:
             raise ProtocolError(f"unexpected reply to {row.command}: {reply.text!r}")
@@ -151,22 +171,51 @@ class Handshake:
         # HELO offers nothing; what depends on an extension fails now.
         self._require_tls()
         self._require_extensions()
+        if self._login is not None:
+            raise ExtensionUnsupported("the server does not know EHLO, so it has no AUTH")
         self.state = State.HELO
         return b"HELO %b\r\n" % self._helo
 
-    def _plain(self, _: Reply) -> Action:
+    def _plain(self, _: Reply) -> bytes | Action:
         return self._ready()
 
     def _starttls_accepted(self, _: Reply) -> Action:
         self.state = State.TLS
         return Action.START_TLS
 
-    def _starttls_refused(self, reply: Reply) -> Action:
+    def _starttls_refused(self, reply: Reply) -> bytes | Action:
         # 421 is the end of the session whatever the terms; one that merely
         # tries TLS starts over in clear.
         if self._server.tls.verified or reply.code == 421:
             raise self._refusal(reply)
         return self._ready()
+
+    def _log_in(self, login: LogIn) -> bytes:
+        self.state = State.AUTH
+        self.redaction = login.redaction
+        return login.begin(self.extensions)
+
+    def _challenged(self, reply: Reply) -> bytes:
+        assert self._login is not None, "AUTH was said"
+        said = self._login.challenged(reply)
+        if self._login.fault is not None:
+            self.state = State.CANCELED
+        return said
+
+    def _logged_in(self, _: Reply) -> bytes | Action:
+        assert self._login is not None, "AUTH was said"
+        self._login.succeeded()
+        self.authenticated = True
+        return self._ready()
+
+    def _not_logged_in(self, reply: Reply) -> bytes:
+        assert self._login is not None, "AUTH was said"
+        return self._login.refused(reply)
+
+    def _canceled(self, _: Reply) -> NoReturn:
+        assert self._login is not None, "AUTH was said"
+        assert self._login.fault is not None, "which is why"
+        raise self._login.fault
 
     def _refused(self, reply: Reply) -> bytes | Action:
         raise self._refusal(reply)
@@ -186,10 +235,13 @@ class Handshake:
                     f"the server does not offer {keyword}, and {field} is {Mode.DEPEND.value}"
                 )
 
-    def _ready(self) -> Action:
-        # Whatever way led here: nothing that was to be secret is said in clear.
+    def _ready(self) -> bytes | Action:
+        # Whatever way led here: nothing that was to be secret is said in clear,
+        # and no mail goes without the login that was asked for.
         self._require_tls()
         self._require_extensions()
+        if self._login is not None and not self.authenticated:
+            return self._log_in(self._login)
         self.state = State.READY
         return Action.READY
 
@@ -198,9 +250,12 @@ class _Row(NamedTuple):
     """What the reply in a state answers, and what it does."""
 
     command: str
-    success: int
+    #: None where each reply will do
+    success: int | None
     accepted: Callable[[Handshake, Reply], bytes | Action]
     refused: Callable[[Handshake, Reply], bytes | Action]
+    #: what a 334 does; None where there is no such reply
+    challenged: Callable[[Handshake, Reply], bytes] | None = None
 
 
 _TABLE: Final = {
@@ -209,4 +264,7 @@ _TABLE: Final = {
     State.LHLO: _Row("LHLO", 250, Handshake._extended, Handshake._refused),
     State.HELO: _Row("HELO", 250, Handshake._plain, Handshake._refused),
     State.STARTTLS: _Row("STARTTLS", 220, Handshake._starttls_accepted, Handshake._starttls_refused),
+    State.AUTH: _Row("AUTH", 235, Handshake._logged_in, Handshake._not_logged_in, Handshake._challenged),
+    # RFC 4954 4: 501.  Whatever it says, the exchange was given up.
+    State.CANCELED: _Row("AUTH", None, Handshake._canceled, Handshake._canceled),
 }

@@ -109,7 +109,8 @@ class Pipeline:
     """
 
     def __init__(self, extensions: Extensions, *, grouped: bool, chunked: bool, depth: int = 10) -> None:
-        self.extensions = extensions
+        # RFC 3030 3: a binary content goes by BDAT, or not at all.
+        self.extensions = extensions if chunked else extensions.without("BINARYMIME")
         self.grouped = grouped
         self.chunked = chunked
         self.finished: list[Transaction] = []
@@ -357,6 +358,8 @@ class Pipeline:
         # Over LMTP it may be one recipient's verdict, and the others have
         # theirs still to come.
         in_doubt = head.lmtp and head.accepted > 1 and head.stage is Stage.WHOLE
+        if not in_doubt:
+            head.no_verdict()
         self._settle_error(head, error, in_doubt=in_doubt, untouched=not in_doubt)
         self.lost(error)
 
@@ -375,7 +378,8 @@ class Pipeline:
         self._outstanding.popleft()
         if head is self._sender.last:
             self._sender.heard_out(head, ended_well=True)
-        self._bdat_is_known = self._bdat_is_known or head.chunked
+        if head.chunked:
+            self._bdat_is_known = True
         self.answered += 1
         self.finished.append(head)
         if self._doomed is not None:

@@ -14,6 +14,7 @@ import attrs
 import idna
 
 from ..errors import InvalidRequest
+from .credentials import Credentials
 from .grammar import HELO_NAME, HOST_NAME, MAX_DOMAIN
 
 _T = TypeVar("_T")
@@ -88,7 +89,7 @@ class Timeouts:
     data_block: float = attrs.field(default=180.0, validator=_seconds)
     data_termination: float = attrs.field(default=600.0, validator=_seconds)
     bdat_last: float = attrs.field(default=600.0, validator=_seconds)
-    #: EHLO, HELO, LHLO, STARTTLS, the TLS handshake, RSET
+    #: EHLO, HELO, LHLO, STARTTLS, the TLS handshake, AUTH, RSET
     other: float = attrs.field(default=300.0, validator=_seconds)
     quit: float = attrs.field(default=5.0, validator=_seconds)
 
@@ -170,6 +171,16 @@ def _check_unix_path(path: str) -> None:
         )
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is of this machine alone: 127.0.0.0/8, ``::1``."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    # Python before 3.13 does not look behind ::ffff: by itself.
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
+
+
 def _host(value: str) -> str:
     host = _string(value, "host")
     if host.startswith(_UNIX):
@@ -223,6 +234,17 @@ def _instance_of(kind: type[_T]) -> Callable[[object, attrs.Attribute[_T], _T], 
     return validate
 
 
+def _connects(_: object, attribute: attrs.Attribute[object], value: object) -> None:
+    # All that is known of it here; what it is stands in Twisted's interface.
+    if value is not None and not callable(getattr(value, "connect", None)):
+        raise InvalidRequest("expected an IStreamClientEndpoint", attribute.name)
+
+
+def _kind_of(value: object) -> str:
+    """What is shown of an endpoint, which may hold the password of a proxy."""
+    return "None" if value is None else f"<{type(value).__name__}>"
+
+
 @attrs.frozen(kw_only=True, cache_hash=True)
 class Server:
     """
@@ -236,12 +258,21 @@ class Server:
         ``unix:/path``.
     :ivar port: 25 unless told; 465 with ``IMPLICIT``, 24 with LMTP.
     :ivar helo: the name for EHLO, HELO or LHLO; None for the agent's.
-    :ivar tls: ``TRY`` unless told; ``IMPLICIT`` on port 465.
+    :ivar tls: ``TRY`` unless told; ``IMPLICIT`` on port 465; ``DEPEND`` with
+        ``auth``, unless the server :attr:`is_local`.
     :ivar tls_name: the name that the certificate must bear; None for the host.
     :ivar tls_fingerprint: ``sha256:`` and 64 hex digits.  Where a certificate
         must verify, only the one with this digest does, whatever its chain
         and name.
+    :ivar auth: who logs in; None for nobody.  Then no mail is sent without a
+        login.  A password or token is shown only over verified TLS, to this
+        machine, or where ``tls`` is ``NO`` by choice.
     :ivar source_address: the local IP address to connect from.
+    :ivar endpoint: connects in place of host and port: any
+        :class:`~twisted.internet.interfaces.IStreamClientEndpoint`, such as a
+        proxy's or a tunnel's.  ``host`` is then no more than a name: the one
+        that the certificate must bear, and that errors tell; it is not looked
+        up.  Connections are shared where the endpoint is the same object.
     :ivar connection_timeout: seconds for looking up the name and connecting.
     :ivar timeouts: seconds for each reply.
     """
@@ -262,9 +293,14 @@ class Server:
     )
     tls_name: str | None = attrs.field(default=None, converter=attrs.converters.optional(_tls_name))
     tls_fingerprint: str | None = attrs.field(default=None, converter=attrs.converters.optional(_fingerprint))
+    auth: Credentials | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_instance_of(Credentials))
+    )
     source_address: str | None = attrs.field(
         default=None, converter=attrs.converters.optional(_source_address)
     )
+    # Compared by identity: to be equal is more than two endpoints promise.
+    endpoint: object | None = attrs.field(default=None, eq=id, repr=_kind_of, validator=_connects)
     connection_timeout: float = attrs.field(default=10.0, validator=_seconds)
     timeouts: Timeouts = attrs.field(default=Timeouts(), validator=_instance_of(Timeouts))
     port: int = attrs.field(init=False)
@@ -282,15 +318,25 @@ class Server:
     def _default_tls(self) -> TLSMode:
         if self._tls is not None:
             return self._tls
-        return TLSMode.IMPLICIT if self._port == SUBMISSIONS_PORT else TLSMode.TRY
+        if self._port == SUBMISSIONS_PORT:
+            return TLSMode.IMPLICIT
+        return TLSMode.TRY if self.auth is None or self.is_local else TLSMode.DEPEND
 
     def __attrs_post_init__(self) -> None:
         if type(self.port) is not int or not 1 <= self.port <= 65535:
             raise InvalidRequest("expected an integer from 1 to 65535", "port")
         if self.tls.verified and self.unix_path and not (self.tls_name or self.tls_fingerprint):
             raise InvalidRequest("needed where TLS is verified on a UNIX socket", "tls_name")
+        if self.endpoint is not None:
+            self._check_endpoint()
         if self.source_address is not None:
             self._check_family(self.source_address)
+
+    def _check_endpoint(self) -> None:
+        if self.unix_path is not None:
+            raise InvalidRequest("connects by itself; host is to be the server's name", "endpoint")
+        if self.source_address is not None:
+            raise InvalidRequest("has no meaning with an endpoint", "source_address")
 
     def _check_family(self, source_address: str) -> None:
         if self.unix_path is not None:
@@ -301,6 +347,21 @@ class Server:
             return
         if host.version != ipaddress.ip_address(source_address).version:
             raise InvalidRequest("is of another family than the host", "source_address")
+
+    @property
+    def is_local(self) -> bool:
+        """
+        Whether the host is this machine: a loopback address or a UNIX socket.
+
+        ``localhost`` is one too, for it never means anything else (RFC 6761
+        section 6.3); should it all the same, what counts in the session is the
+        address that is connected to.  With an endpoint nobody knows.
+        """
+        if self.endpoint is not None:
+            return False
+        if self.unix_path is not None or self.host.lower().rstrip(".") == "localhost":
+            return True
+        return is_loopback(self.host)
 
     @property
     def unix_path(self) -> str | None:

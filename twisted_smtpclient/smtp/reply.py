@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from ..errors import ProtocolError
 
@@ -154,34 +154,36 @@ class ReplyParser:
         lines = data.split(b"\r\n")
         self._tail = tail = lines.pop()
         replies = self._read(lines)
-        if tail and self.error is None:
+        if tail and not self._has_failed:
             self.error = _line_fault(tail, complete=False)
-        if self.error is not None:
+        if self._has_failed:
             self._tail, self._lines = b"", []
         return replies
 
+    @property
+    def _has_failed(self) -> bool:
+        return self.error is not None
+
     def _read(self, lines: list[bytes]) -> list[Reply]:
         """The replies that ``lines`` complete, up to the first fault."""
+        if not self._lines:
+            known = _known_replies.get
+            replies = [known(line) or _one_line_reply(line) for line in lines]
+            if all(replies):
+                return cast("list[Reply]", replies)
+        return self._read_uncommon(lines)
+
+    def _read_uncommon(self, lines: list[bytes]) -> list[Reply]:
+        """The same where one is of more than one line, or at fault."""
         replies: list[Reply] = []
-        known = _known_replies.get
         for line in lines:
-            reply = known(line)
-            if reply is None or self._lines:
-                code = _FINAL.get(line[:4])
-                if code is None or self._lines or len(line) > MAX_LINE or b"\n" in line or b"\r" in line:
-                    try:
-                        reply = self._take_uncommon(line)
-                    except ProtocolError as error:
-                        self.error = error
-                        break
-                    if reply is None:
-                        continue
-                else:
-                    reply = Reply(code, (line,))
-                    without_id = len(line) <= (_MAX_KNOWN_354 if code == 354 else _WITHOUT_ID)
-                    if without_id and len(_known_replies) < _MAX_KNOWN:
-                        _known_replies[line] = reply
-            replies.append(reply)
+            try:
+                reply = self._take_uncommon(line)
+            except ProtocolError as error:
+                self.error = error
+                break
+            if reply is not None:
+                replies.append(reply)
         return replies
 
     def _take_uncommon(self, line: bytes) -> Reply | None:
@@ -206,6 +208,18 @@ class ReplyParser:
         self._lines = []
         self._octets = 0
         return reply
+
+
+def _one_line_reply(line: bytes) -> Reply | None:
+    """A reply of one line; None where it is of more, or at fault."""
+    code = _FINAL.get(line[:4])
+    if code is None or len(line) > MAX_LINE or b"\n" in line or b"\r" in line:
+        return None
+    reply = Reply(code, (line,))
+    without_id = len(line) <= (_MAX_KNOWN_354 if code == 354 else _WITHOUT_ID)
+    if without_id and len(_known_replies) < _MAX_KNOWN:
+        _known_replies[line] = reply
+    return reply
 
 
 def _line_fault(line: bytes, *, complete: bool) -> ProtocolError | None:

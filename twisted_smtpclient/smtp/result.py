@@ -8,6 +8,7 @@ import enum
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from .envelope import Recipient
 from .reply import EnhancedStatusCode, Reply
 
 
@@ -60,11 +61,11 @@ class RecipientStatus(NamedTuple):
 
 
 def one_verdict(
-    addresses: Iterable[str], status: Status, reply: Reply, command: str
+    recipients: Iterable[Recipient], status: Status, reply: Reply, command: str
 ) -> list[RecipientStatus]:
-    """The same verdict for each of ``addresses``, of which there may be very many."""
+    """The same verdict for each of ``recipients``, of which there may be very many."""
     new = tuple.__new__
-    return [new(RecipientStatus, (address, status, reply, command, False)) for address in addresses]
+    return [new(RecipientStatus, (entry.address, status, reply, command, False)) for entry in recipients]
 
 
 class DeliveryResult:

@@ -38,6 +38,8 @@ WRITE: Final = 65536
 #: parameters, so 64 KiB.
 _RCPT_BATCH: Final = 128
 
+_END_OF_DATA: Final = b".\r\n"
+
 
 class Sender:
     """
@@ -107,7 +109,11 @@ class Sender:
         """What may be written now, about :data:`WRITE` octets of it at the most."""
         pieces: list[bytes] = []
         size = 0
-        while size < WRITE and (piece := self._next_piece()):
+        while size < WRITE and not self.stopped and self.cut is None:
+            transaction = self.writing
+            piece = self._begin() if transaction is None else _SEND[transaction.stage](self, transaction)
+            if not piece:
+                break
             pieces.append(piece)
             size += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -119,13 +125,6 @@ class Sender:
         self.cut = transaction
         return b""
 
-    def _next_piece(self) -> bytes:
-        """The octets that may be written next; empty where the sender waits."""
-        if self.stopped or self.cut is not None:
-            return b""
-        transaction = self.writing
-        return self._begin() if transaction is None else _SEND[transaction.stage](self, transaction)
-
     def _begin(self) -> bytes:
         """The start of the next transaction, or QUIT behind the last."""
         if not self.queue:
@@ -136,24 +135,31 @@ class Sender:
         rset, self.needs_rset = self.needs_rset, True
         self._outstanding.append(transaction)
         self.last = transaction
-        transaction.first = not self.begun
-        transaction.grouped = self.grouped
-        transaction.chunked = self.chunked
+        if not self.begun:
+            transaction.first = True
+        self.begun += 1
+        if self.grouped:
+            transaction.grouped = True
         if rset:
             transaction.awaited = Awaited.RSET
-        self.begun += 1
         # In one group goes what need wait for nothing up to 354, or to the end
         # of the content.
+        if self.chunked:
+            transaction.chunked = True
+            waits = not (self._eager and transaction.content.small)
+        else:
+            waits = False
         count = len(transaction.envelope.recipients)
-        waits_for_nothing = not self.chunked or (self._eager and transaction.content.small)
-        if self.grouped and waits_for_nothing and count <= _RCPT_BATCH and not transaction.lmtp:
-            return self._send_group(transaction, count, rset)
-        self.writing = transaction
-        transaction.stage = Stage.ENVELOPE
-        if not rset:
-            return transaction.mail_written()
-        transaction.owed = 1
-        return b"RSET\r\n"
+        if waits or count > _RCPT_BATCH or not self.grouped or transaction.lmtp:
+            self.writing = transaction
+            transaction.stage = Stage.ENVELOPE
+            if not rset:
+                return transaction.mail_written()
+            transaction.owed = 1
+            if transaction.witness is not None:
+                transaction.witness.said(b"RSET\r\n")
+            return b"RSET\r\n"
+        return self._send_group(transaction, count, rset)
 
     def _send_group(self, transaction: Transaction, count: int, rset: bool) -> bytes:
         """
@@ -166,14 +172,22 @@ class Sender:
         transaction.mail = b""
         transaction.rcpts_written = count
         transaction.owed = count + 3 if rset else count + 2
-        transaction.smooth = True
+        witness = transaction.witness
+        # A witness hears each reply, so they are taken one by one.
+        transaction.smooth = witness is None
         if self.chunked:
             content = transaction.content
             transaction.stage = Stage.WHOLE
+            if witness is not None:
+                witness.said(b"%b%bBDAT %d LAST\r\n" % (begin, rcpts, content.size))
+                witness.sent(content.size)
             return b"%b%bBDAT %d LAST\r\n%b" % (begin, rcpts, content.size, content.for_bdat())
         self.writing = transaction
         transaction.stage = Stage.DATA
-        return begin + rcpts + b"DATA\r\n"
+        commands = begin + rcpts + b"DATA\r\n"
+        if witness is not None:
+            witness.said(commands)
+        return commands
 
     def _quit(self) -> bytes:
         if not self.finishing or self.quit_written or (self._outstanding and not self.grouped):
@@ -195,22 +209,28 @@ class Sender:
         transaction.owed += len(batch)
         if transaction.rcpts_written == len(recipients):
             transaction.stage = Stage.ADDRESSED
-        return batch[0].command if len(batch) == 1 else b"".join([entry.command for entry in batch])
+        commands = b"".join([entry.command for entry in batch])
+        if transaction.witness is not None:
+            transaction.witness.said(commands)
+        return commands
 
     def _send_content_command(self, transaction: Transaction) -> bytes:
         if transaction.owed and self._must_wait(transaction):
             return b""
         if transaction.hopeless:
             return self.cut_short(transaction)
+        content, witness = transaction.content, transaction.witness
+        command = b"BDAT %d LAST\r\n" % content.size if self.chunked else b"DATA\r\n"
+        if witness is not None:
+            witness.said(command)
         if not self.chunked:
             transaction.stage = Stage.DATA
             transaction.owed += 1
-            return b"DATA\r\n"
-        content = transaction.content
-        command = b"BDAT %d LAST\r\n" % content.size
+            return command
         if content.small:
-            self._content_written(transaction)
-            return command + content.for_bdat()
+            octets = content.for_bdat()
+            self._content_written(transaction, octets)
+            return command + octets
         self._content_begun(transaction, content.bdat_blocks())
         return command
 
@@ -231,8 +251,9 @@ class Sender:
             return self._lone_dot(transaction)
         content = transaction.content
         if content.small:
-            self._content_written(transaction)
-            return content.for_data()
+            octets = content.for_data()
+            self._content_written(transaction, octets)
+            return octets
         self._content_begun(transaction, content.data_blocks())
         return self._send_block(transaction)
 
@@ -242,8 +263,10 @@ class Sender:
             self.dead_end = True
             return self.cut_short(transaction)
         self.writing = None
+        if transaction.witness is not None:
+            transaction.witness.said(_END_OF_DATA)
         transaction.content_written()
-        return b".\r\n"
+        return _END_OF_DATA
 
     def _content_begun(self, transaction: Transaction, blocks: Iterator[bytes]) -> None:
         transaction.stage = Stage.CONTENT
@@ -255,10 +278,17 @@ class Sender:
         # when the transport asks for more.
         block, self._block = self._block, next(self._blocks, b"")
         if not self._block:
-            self._content_written(transaction)
+            self._content_written(transaction, block)
+        elif transaction.witness is not None:
+            transaction.witness.sent(len(block))
         return block
 
-    def _content_written(self, transaction: Transaction) -> None:
+    def _content_written(self, transaction: Transaction, octets: bytes) -> None:
+        """All of it is written, with ``octets`` as the last of it."""
+        if (witness := transaction.witness) is not None:
+            witness.sent(len(octets) if self.chunked else len(octets) - len(_END_OF_DATA))
+            if not self.chunked:
+                witness.said(_END_OF_DATA)
         transaction.content_written()
         self.writing = None
         self._eager = True

@@ -11,7 +11,6 @@ answers.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -22,6 +21,7 @@ from .envelope import Envelope
 from .reply import Reply
 from .result import VERDICTS, DeliveryResult, RecipientStatus, Status, one_verdict
 from .steps import COMMANDS, Awaited, Stage
+from .trace import Witness
 
 _code_of: Final = attrgetter("code")
 
@@ -42,17 +42,14 @@ class Transaction:
     :ivar dismissed: whether the server turned out not to know BDAT.
     :ivar owner: for whoever gave it: what it belongs to.
     :ivar on_settled: for whoever moves the octets: what is told the outcome.
+    :ivar witness: sees what is said for it; None for nobody.
     """
 
-    outcome: DeliveryResult | DeliveryError | None = None
     untouched = False
     dismissed = False
-    owner: Any = None
-    on_settled: Callable[[Transaction], None] | None = None
 
     # The sender's position.  Defaults stand here and not in the constructor:
     # of most mails most of them never change, and there are many mails.
-    stage = Stage.QUEUED
     first = False
     grouped = False
     chunked = False
@@ -61,17 +58,10 @@ class Transaction:
 
     # The receiver's.
     owed = 0
-    awaited = Awaited.MAIL
     #: it goes in groups, and each reply so far was the one that was hoped for
     smooth = False
     accepted = 0
     go_ahead = False
-    #: the reply that ended the mail for all not refused by then
-    _decided: tuple[Reply, str] | None = None
-    #: a 421 before the end of the content
-    _hung_up: tuple[Reply, str] | None = None
-    #: over LMTP, a 421 in place of recipients' replies
-    _last_word: tuple[Reply, str] | None = None
     _rset_refused = False
     _contradicted = False
     _sequence_lost = False
@@ -80,8 +70,20 @@ class Transaction:
         self.envelope = envelope
         self.content = content
         self.lmtp = lmtp
+        self.stage: Stage = Stage.QUEUED
+        self.awaited: Awaited = Awaited.MAIL
+        self.outcome: DeliveryResult | DeliveryError | None = None
+        self.owner: Any = None
+        self.on_settled: Callable[[Transaction], None] | None = None
+        self.witness: Witness | None = None
         self._rcpt_replies: list[Reply] = []
         self._final_replies: list[Reply] = []
+        #: the reply that ended the mail for all not refused by then
+        self._decided: tuple[Reply, str] | None = None
+        #: a 421 before the end of the content
+        self._hung_up: tuple[Reply, str] | None = None
+        #: over LMTP, a 421 in place of recipients' replies
+        self._last_word: tuple[Reply, str] | None = None
 
     def __repr__(self) -> str:
         return f"<Transaction {self.stage.name}, {self.owed} owed, next {self.awaited.name}>"
@@ -92,6 +94,8 @@ class Transaction:
         """The MAIL command, which is written from now on."""
         command, self.mail = self.mail, b""
         self.owed += 1
+        if self.witness is not None:
+            self.witness.said(command)
         return command
 
     def content_written(self) -> None:
@@ -102,7 +106,7 @@ class Transaction:
         are not known yet it counts as one until the last RCPT is answered.
         """
         self.stage = Stage.WHOLE
-        self.owed += self.accepted if self.lmtp and self._envelope_answered else 1
+        self.owed += self.accepted if self.lmtp and self.envelope_answered else 1
 
     @property
     def mail_is_written(self) -> bool:
@@ -119,7 +123,7 @@ class Transaction:
         """Whether, by the replies so far, no recipient is left to send to."""
         if self._decided is not None or self._rset_refused:
             return True
-        return not self.accepted and self._envelope_answered
+        return not self.accepted and self.envelope_answered
 
     @property
     def finished(self) -> bool:
@@ -127,7 +131,8 @@ class Transaction:
         return self.stage >= Stage.WHOLE and not self.owed
 
     @property
-    def _envelope_answered(self) -> bool:
+    def envelope_answered(self) -> bool:
+        """Whether each RCPT was answered."""
         return len(self._rcpt_replies) == len(self.envelope.recipients)
 
     # The receiver's side.
@@ -147,9 +152,9 @@ class Transaction:
                 if reply.code >= 300:
                     return False
             envelope, command = self.envelope, "BDAT" if self.chunked else "."
-            addresses = [entry.address for entry in envelope.recipients]
-            self.accepted = len(addresses)
-            self.outcome = DeliveryResult(envelope.sender, one_verdict(addresses, Status.OK, last, command))
+            recipients = envelope.recipients
+            self.accepted = len(recipients)
+            self.outcome = DeliveryResult(envelope.sender, one_verdict(recipients, Status.OK, last, command))
             return True
         before = replies[:-1]
         if last.code != 354 or max(map(_code_of, before)) >= 300:
@@ -171,6 +176,8 @@ class Transaction:
         """
         if self.awaited is not Awaited.RCPT or self._decided is not None or self._rset_refused:
             return 0
+        if self.witness is not None:
+            return 0
         more = len(self.envelope.recipients) - len(self._rcpt_replies) - 1
         taken = replies[: min(more, self.owed)]
         if len(taken) < 2 or max(map(_code_of, taken)) >= 300:
@@ -186,6 +193,15 @@ class Transaction:
 
         :raises ProtocolError: it cannot be the answer to that command.
         """
+        if self.witness is None:
+            self._receive(reply)
+            return
+        try:
+            self._receive(reply)
+        finally:
+            self.witness.heard(reply)
+
+    def _receive(self, reply: Reply) -> None:
         self.smooth = False
         early = not self.owed
         if reply.code == 421 and (self.awaited < Awaited.END_OF_DATA or early):
@@ -212,7 +228,7 @@ class Transaction:
             self._refuse_contradiction(reply)
             self.accepted += 1
         self._rcpt_replies.append(reply)
-        if self._envelope_answered:
+        if self.envelope_answered:
             self.awaited = Awaited.BDAT if self.chunked else Awaited.DATA
             if self.lmtp and self.stage is Stage.WHOLE:
                 # RFC 2033 4.3: none at all where no recipient was accepted.
@@ -327,6 +343,11 @@ class Transaction:
             return False
         return self._rset_refused or (self._hung_up is not None and not self.first)
 
+    def no_verdict(self) -> None:
+        """What the server said of its content is none: it did not read it as one."""
+        self._decided = None
+        self._final_replies.clear()
+
     def verdict(self) -> DeliveryResult | None:
         """The server's verdict, or None where a recipient has none yet."""
         recipients = self.statuses()
@@ -356,20 +377,21 @@ class Transaction:
         unknown = Status.UNKNOWN
         if self.accepted == len(recipients) and self._decided is not None and not self.lmtp:
             reply, command = self._decided
-            addresses = [entry.address for entry in recipients]
-            return one_verdict(addresses, VERDICTS[reply.code // 100], reply, command)
+            return one_verdict(recipients, VERDICTS[reply.code // 100], reply, command)
         if self._contradicted:
             return [RecipientStatus(entry.address, unknown, in_doubt=in_doubt) for entry in recipients]
         decided = self._decided
         if decided is not None and decided[1] == "MAIL":
             return [_status(entry.address, *decided) for entry in recipients]
         command = COMMANDS[self.awaited].name
-        finals = iter(self._final_replies if self.lmtp else ())
+        answers = iter(self._rcpt_replies)
+        finals = iter(self._final_replies if self.lmtp else [])
         entries = []
-        for recipient, reply in itertools.zip_longest(recipients, self._rcpt_replies):
-            if reply is not None and reply.code >= 400:
-                entries.append(_status(recipient.address, reply, "RCPT"))
-            elif reply is not None and (final := next(finals, None)) is not None:
+        for recipient in recipients:
+            answer = next(answers, None)
+            if answer is not None and answer.code >= 400:
+                entries.append(_status(recipient.address, answer, "RCPT"))
+            elif answer is not None and (final := next(finals, None)) is not None:
                 entries.append(_status(recipient.address, final, command))
             elif decided is not None:
                 entries.append(_status(recipient.address, *decided))

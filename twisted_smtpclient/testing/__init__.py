@@ -20,20 +20,24 @@ client's octets here was written by itself.
 
 from __future__ import annotations
 
+from . import lies
 from .certificates import Certificates, make_certificates
 from .faults import Action, Fault, Stage
-from .records import Addressee, Closed, Mail, Session
+from .records import Addressee, Attempt, Closed, Login, Mail, Session
 from .sink import Sink
 
 __all__ = [
     "Action",
     "Addressee",
+    "Attempt",
     "Certificates",
     "Closed",
     "Fault",
+    "Login",
     "Mail",
     "Session",
     "Sink",
     "Stage",
+    "lies",
     "make_certificates",
 ]

@@ -36,23 +36,37 @@ class Certificates:
     :ivar key_pem: the server's private key, unencrypted.
     :ivar fingerprint: ``sha256:`` and the hex digest of the server's
         certificate.
+    :ivar client_pem: a client's private key and certificate, for the name
+        that it was asked for.
     """
 
     authority_pem: bytes
     certificate_pem: bytes
     fingerprint: str
     key_pem: bytes = field(repr=False)
+    client_pem: bytes = field(repr=False)
 
-    def server_context(self) -> CertificateOptions:
-        """For :class:`~twisted_smtpclient.testing.Sink`'s ``starttls`` and ``implicit_tls``."""
+    def server_context(self, *, client_certificates: bool = False) -> CertificateOptions:
+        """
+        For :class:`~twisted_smtpclient.testing.Sink`'s ``starttls`` and ``implicit_tls``.
+
+        :param client_certificates: a client must show a certificate of this
+            authority; without one the handshake fails.
+        """
         pair = PrivateCertificate.loadPEM(self.key_pem + self.certificate_pem)
-        options: CertificateOptions = pair.options()
+        authorities = [Certificate.loadPEM(self.authority_pem)] if client_certificates else []
+        options: CertificateOptions = pair.options(*authorities)
         with warnings.catch_warnings():
             # Twisted hands pyOpenSSL's certificates to pyOpenSSL, which has come to prefer
             # cryptography's.  The context is made once, so here, and not under the caller's filters.
             warnings.simplefilter("ignore", DeprecationWarning)
             options.getContext()
         return options
+
+    def client_certificate(self) -> PrivateCertificate:
+        """For ``optionsForClientTLS(…, clientCertificate=…)``."""
+        pair: PrivateCertificate = PrivateCertificate.loadPEM(self.client_pem)
+        return pair
 
     def trust_root(self) -> IOpenSSLTrustRoot:
         """For ``optionsForClientTLS``: trusts the authority and nobody else."""
@@ -61,7 +75,11 @@ class Certificates:
 
 
 def make_certificates(
-    *names: str, expired: bool = False, wrong_name: bool = False, self_signed: bool = False
+    *names: str,
+    expired: bool = False,
+    wrong_name: bool = False,
+    self_signed: bool = False,
+    client: str = "client.example",
 ) -> Certificates:
     """
     Make them anew; some milliseconds.
@@ -72,18 +90,28 @@ def make_certificates(
     :param wrong_name: it bears a name that is none of these.
     :param self_signed: it is signed with its own key, and the authority knows
         nothing of it.
+    :param client: the common name of the client's certificate.
     """
     bears = ("wrong.invalid",) if wrong_name else names or ("localhost", "127.0.0.1", "::1")
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority = _certificate("throw-away authority", authority_key, None, authority_key, authority=True)
     issuer, signer = (None, key) if self_signed else (authority, authority_key)
     certificate = _certificate(bears[0], key, issuer, signer, names=bears, expired=expired)
+    client_key = ec.generate_private_key(ec.SECP256R1())
+    shown = _certificate(client, client_key, authority, authority_key, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
     pem = serialization.Encoding.PEM
     return Certificates(
         authority_pem=authority.public_bytes(pem),
         certificate_pem=certificate.public_bytes(pem),
         fingerprint=f"sha256:{hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()}",
-        key_pem=key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        key_pem=_pem_of(key),
+        client_pem=_pem_of(client_key) + shown.public_bytes(pem),
+    )
+
+
+def _pem_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
@@ -94,6 +122,7 @@ def _certificate(
     signer: ec.EllipticCurvePrivateKey,
     *,
     names: tuple[str, ...] = (),
+    usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH,
     expired: bool = False,
     authority: bool = False,
 ) -> x509.Certificate:
@@ -118,9 +147,9 @@ def _certificate(
     )
     if names:
         alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
-        builder = builder.add_extension(alternatives, critical=False).add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
-        )
+        builder = builder.add_extension(alternatives, critical=False)
+    if not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 

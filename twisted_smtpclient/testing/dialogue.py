@@ -6,18 +6,21 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from . import grammar, replies
+from .accounts import Channel
+from .authentication import Authentication
 from .content import ChunkReader, Content, DotReader
 from .faults import Fault, FaultPlan, Stage, said
 from .outbox import Step, close
 from .records import Addressee, Mail, Session
-from .replies import Settings, octets_of
-from .transaction import Transaction, judge_mail, judge_rcpt
-from .wire import INTERMEDIATE, POSITIVE, Reading, Wire
+from .replies import Settings, octets_of, text_of
+from .transaction import Transaction, judge_mail, judge_rcpt, limit_of
+from .wire import INTERMEDIATE, POSITIVE, Reading
 
 
-class Dialogue(Wire):
+class Dialogue(Authentication):
     """
-    :param busy: see :class:`Wire`.
+    :param busy: see :class:`~twisted_smtpclient.testing.wire.Wire`.
+    :param channel: what TLS tells of the client.
     :param start_tls: the step that begins the server's handshake.
     :param next_number: gives the next mail's number.
     :param arrived: called with each mail when its final reply is decided.
@@ -30,20 +33,23 @@ class Dialogue(Wire):
         session: Session,
         *,
         busy: Callable[[], bool],
+        channel: Channel,
         start_tls: Step,
         next_number: Callable[[], int],
         arrived: Callable[[Mail], None],
     ) -> None:
-        super().__init__(settings, plan, session, busy)
+        super().__init__(settings, plan, session, busy, channel)
         self._start_tls = start_tls
         self._next_number = next_number
         self._arrived = arrived
+        self._mails_begun = 0
         self._forget()
 
     def _forget(self) -> None:
         """RFC 3207 4.2: nothing from before the handshake counts after it."""
-        self._offered = frozenset()
+        self._offered = {}
         self._session.helo = None
+        self._session.login = None
         self._end_transaction()
 
     def _end_transaction(self) -> None:
@@ -54,6 +60,9 @@ class Dialogue(Wire):
         self._early_reply = None
         self._chunk_is_last = False
         self._chunk_fault: Fault | None = None
+
+    def _in_transaction(self) -> bool:
+        return self._transaction is not None
 
     def _by_smtputf8(self) -> bool:
         return self._transaction is not None and "SMTPUTF8" in self._transaction.parameters
@@ -92,10 +101,10 @@ class Dialogue(Wire):
         elif stage is Stage.HELO:
             own = octets_of(f"250 {self._settings.name}")
         else:
-            own = self._settings.hello(self._session.tls)
+            own = self._settings.hello(self._session.tls, self._mechanisms())
         if self._say(stage, own) == POSITIVE:
             self._session.helo = grammar.text(argument)
-            self._offered = frozenset() if stage is Stage.HELO else replies.offered_in(self._believed)
+            self._offered = {} if stage is Stage.HELO else replies.offered_in(self._believed)
             self._end_transaction()
 
     def _ehlo(self, argument: bytes) -> None:
@@ -129,10 +138,16 @@ class Dialogue(Wire):
     def _mail(self, argument: bytes) -> None:
         if self._session.helo is None:
             text, begun = replies.HELO_FIRST, None
+        elif self._needs_login():
+            text, begun = replies.LOGIN_FIRST, None
         elif self._transaction is not None:
             text, begun = replies.NESTED_MAIL, None
         else:
-            text, begun = judge_mail(argument, self._settings, self._offered, self._violation)
+            text, begun = judge_mail(argument, self._settings, self._session, self._offered, self._violation)
+            self._mails_begun += 1
+            limit = limit_of("MAILMAX", self._offered.get("LIMITS", ()))
+            if limit is not None and self._mails_begun > limit:
+                self._violation(f"more than LIMITS MAILMAX={limit} in one session")
         if self._say_text(Stage.MAIL, text) == POSITIVE and self._transaction is None:
             self._transaction = begun
 
@@ -159,7 +174,7 @@ class Dialogue(Wire):
         self._say_text(Stage.NOOP, replies.OK)
 
     def _vrfy(self, argument: bytes) -> None:
-        self._say_text(Stage.VRFY, replies.VRFY)
+        self._say_text(Stage.VRFY, replies.LOGIN_FIRST if self._needs_login() else replies.VRFY)
 
     def _quit(self, argument: bytes) -> None:
         answered = self._answered
@@ -178,11 +193,13 @@ class Dialogue(Wire):
         elif transaction is None:
             text = replies.NEED_MAIL
         else:
-            text = transaction.judge_data(self._settings.lmtp)
+            text = transaction.judge_data(self._settings.lmtp, self._violation)
         if self._say_text(Stage.DATA, text) == INTERMEDIATE:
             if transaction is None:
                 # Only a fault says 354 without MAIL.
-                transaction = self._transaction = Transaction("", {}, Content(self._settings.size, True))
+                transaction = self._transaction = Transaction(
+                    "", {}, Content(self._settings.size, True), None
+                )
             self._begin_content(transaction, DotReader(transaction.content))
 
     def _bdat(self, argument: bytes) -> None:
@@ -196,7 +213,7 @@ class Dialogue(Wire):
             self._say_text(Stage.BDAT, replies.BDAT_SYNTAX)
             return
         fault = self._plan.take(Stage.BDAT, self._session.number) if self._plan.faults else None
-        if fault is not None and said(fault, b"")[:3] in (b"500", b"502"):
+        if fault is not None and said(fault.in_answer_to(b"250 2.0.0 Ok\r\n"), b"")[:3] in (b"500", b"502"):
             # A server that does not know the command takes the chunk for commands.
             self._utter(b"", fault)
             return
@@ -270,7 +287,7 @@ class Dialogue(Wire):
             if own or fault is not None:
                 self._utter(own, fault)
             heard_octets = self._heard
-        mail.replies = texts if heard_octets == own else [_text_of(heard_octets)] if heard_octets else []
+        mail.replies = texts if heard_octets == own else [text_of(heard_octets)] if heard_octets else []
         self._end_transaction()
         if mail.recipients:
             self.idle = True
@@ -282,9 +299,9 @@ class Dialogue(Wire):
         settings = self._settings
         reply = settings.final_reply
         if not mail.recipients:
-            text = _text_of(self._phrases[replies.NO_RECIPIENTS])
+            text = text_of(self._phrases[replies.NO_RECIPIENTS])
         elif too_big:
-            text = _text_of(self._phrases[replies.TOO_BIG])
+            text = text_of(self._phrases[replies.TOO_BIG])
         else:
             text = (reply(mail) if callable(reply) else reply) or settings.queued(mail.number)
         if not settings.lmtp:
@@ -297,6 +314,7 @@ class Dialogue(Wire):
         "HELO": _helo,
         "LHLO": _lhlo,
         "STARTTLS": _starttls,
+        "AUTH": Authentication._auth,
         "MAIL": _mail,
         "RCPT": _rcpt,
         "DATA": _data,
@@ -307,7 +325,3 @@ class Dialogue(Wire):
         "QUIT": _quit,
     }
     _verbs: ClassVar = {name.encode("ascii"): name for name in _commands}
-
-
-def _text_of(octets: bytes) -> str:
-    return grammar.text(octets).rstrip("\r\n").replace("\r\n", "\n")

@@ -9,7 +9,7 @@ A :class:`Fault` is a value.  What each action does is one table,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -29,6 +29,10 @@ class Stage(str, Enum):
     HELO = "HELO"
     LHLO = "LHLO"
     STARTTLS = "STARTTLS"
+    #: An AUTH command has come in, with its initial response if it has one.
+    AUTH = "AUTH"
+    #: A response to a challenge has come in, or ``*``.
+    RESPONSE = "RESPONSE"
     #: The first octets of the client's TLS handshake have come in.
     HANDSHAKE = "HANDSHAKE"
     MAIL = "MAIL"
@@ -92,7 +96,7 @@ class Fault:
 
     After ``REPLY`` (and the other actions that say something of their own)
     the sink goes on as a server that meant it: a command takes effect if the
-    first digit of ``reply`` is 2 (3 for DATA), and 500 or 502 to BDAT means
+    first digit of ``reply`` is 2 (3 for DATA and for a challenge), and 500 or 502 to BDAT means
     that the chunk is then read as commands.  After ``STALL``, ``DEAF`` and
     ``FLOOD`` commands are still recorded and take effect as if they had been
     answered.
@@ -100,7 +104,8 @@ class Fault:
     :ivar at: a :class:`Stage`, or its value as a string (``"."`` is the end
         of DATA).
     :ivar do: an :class:`Action`, or its name.
-    :ivar reply: raw octets, CRLF included.
+    :ivar reply: raw octets, CRLF included; or a callable that makes them of
+        the sink's own reply (see :mod:`twisted_smtpclient.testing.lies`).
     :ivar nth: the how many-th time, counted over all connections from when
         the fault was given to the sink; None: each time.
     :ivar connection: acts (and counts) on this connection only; the first of
@@ -117,7 +122,7 @@ class Fault:
 
     at: Stage | str
     do: Action | str
-    reply: bytes | None = None
+    reply: bytes | Callable[[bytes], bytes] | None = None
     nth: int | None = 1
     connection: int | None = None
     after_octets: int = 0
@@ -140,6 +145,15 @@ class Fault:
         if self.nth is not None and self.nth < 1:
             raise ValueError("nth counts from 1")
 
+    def in_answer_to(self, own_reply: bytes) -> Fault:
+        """The fault with the octets that its callable makes of the sink's own reply."""
+        return replace(self, reply=self.reply(own_reply)) if callable(self.reply) else self
+
+    @property
+    def octets(self) -> bytes | None:
+        """What there is to say; None: the sink's own reply, or what :meth:`in_answer_to` makes of it."""
+        return None if callable(self.reply) else self.reply
+
 
 _NEED_OCTETS: Final = (Action.REPLY, Action.REPLY_AND_CLOSE, Action.EARLY, Action.INJECT)
 _WITHOUT_REPLY: Final = (Stage.CONTENT, Stage.IDLE, Stage.HANDSHAKE)
@@ -155,11 +169,11 @@ _SCRIPTS: Final[dict[Action | str, Callable[[Fault, bytes], Batch]]] = {
     Action.STALL: lambda fault, own: [stall],
     Action.DEAF: lambda fault, own: [deaf],
     Action.TRICKLE: lambda fault, own: [Pieces(_slow_octets(fault, own), 1, fault.interval, fault.endless)],
-    Action.FLOOD: lambda fault, own: [Flood(fault.reply or continued(own))],
+    Action.FLOOD: lambda fault, own: [Flood(fault.octets or continued(own))],
     Action.REPLY: lambda fault, own: [said(fault, own)],
     Action.REPLY_AND_CLOSE: lambda fault, own: [said(fault, own), close],
     Action.EARLY: lambda fault, own: [said(fault, own)],
-    Action.INJECT: lambda fault, own: [own + (fault.reply or b"")],
+    Action.INJECT: lambda fault, own: [own + (fault.octets or b"")],
 }
 
 
@@ -171,7 +185,7 @@ def steps_of(fault: Fault, own_reply: bytes) -> Batch:
 
 def said(fault: Fault, own_reply: bytes) -> bytes:
     """The octets that a client which believed them would go by."""
-    return own_reply if fault.reply is None or fault.do in (Action.INJECT, Action.FLOOD) else fault.reply
+    return own_reply if fault.octets is None or fault.do in (Action.INJECT, Action.FLOOD) else fault.octets
 
 
 def heard(fault: Fault, own_reply: bytes) -> bytes:
@@ -190,8 +204,8 @@ def continued(reply: bytes) -> bytes:
 
 
 def _slow_octets(fault: Fault, own: bytes) -> bytes:
-    if fault.reply is not None:
-        return fault.reply
+    if fault.octets is not None:
+        return fault.octets
     return continued(own) if fault.endless else own
 
 

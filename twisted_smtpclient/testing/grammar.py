@@ -30,19 +30,37 @@ _PARAMETER: Final = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xf
 #: No octet of a command may be one of these (RFC 5321 4.1.1: tab is none of them, but no ABNF has it).
 CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
+#: A code point, without half of a surrogate pair (RFC 6533 3).
+_HEXPOINT: Final = "(?:[0-9A-F]{2,3}|(?!D[89A-F])[0-9A-F]{4}|[1-9A-F][0-9A-F]{4}|10[0-9A-F]{4})"
 _XTEXT: Final = r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+"
 
-#: What the value of a known parameter looks like (RFC 1870, 6152, 3030, 6531, 3461, 8689).
+#: What the value of a known parameter looks like (RFC 1870, 6152, 3030, 6531, 3461, 4954 5, 8689, 2852,
+#: 4865, 6710).
 VALUES: Final = {
     "SIZE": re.compile(r"[0-9]{1,20}"),
     "BODY": re.compile(r"7BIT|8BITMIME|BINARYMIME", re.IGNORECASE),
     "RET": re.compile(r"FULL|HDRS", re.IGNORECASE),
-    "ENVID": re.compile(_XTEXT),
+    # 100 characters at most (RFC 3461 4.4).
+    "ENVID": re.compile(rf"(?=.{{1,100}}$){_XTEXT}"),
+    "AUTH": re.compile(_XTEXT),
+    # R with no time left would have to bounce at once (RFC 2852 4).
+    "BY": re.compile(r"[+-]?[0-9]{1,9};NT?|\+?(?!0+;)[0-9]{1,9};RT?", re.IGNORECASE),
+    "HOLDFOR": re.compile(r"[1-9][0-9]{0,8}"),
+    "HOLDUNTIL": re.compile(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})",
+        re.IGNORECASE,
+    ),
+    "MT-PRIORITY": re.compile(r"-?[1-9]|0"),
     "NOTIFY": re.compile(
         r"NEVER|(?!.*(SUCCESS|FAILURE|DELAY).*\1)(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*",
         re.IGNORECASE,
     ),
-    "ORCPT": re.compile(r"[A-Za-z0-9-]+;(?:[!-*,-<>-~\x80-\U0010ffff]|\+[0-9A-F]{2}|\\x\{[0-9A-F]+\})+"),
+    # 500 characters at most (RFC 3461 4.2).  An address of type utf-8 has an escape of its own, and
+    # may go without where SMTPUTF8 was asked for (RFC 6533 3).
+    "ORCPT": re.compile(
+        rf"(?=.{{1,500}}$)(?:(?!(?i:utf-8);)[A-Za-z0-9-]+;{_XTEXT}"
+        rf"|(?i:utf-8);(?:[!-*,-<>-\[\]-~\x80-\U0010ffff]|\\x\{{{_HEXPOINT}\}})+)"
+    ),
 }
 
 #: Parameters that go without a value.
@@ -61,7 +79,21 @@ EXTENSION_OF: Final = {
 }
 
 #: Parameters that belong to one of the two commands only.
-OF_MAIL: Final = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "REQUIRETLS"})
+OF_MAIL: Final = frozenset(
+    {
+        "SIZE",
+        "BODY",
+        "SMTPUTF8",
+        "RET",
+        "ENVID",
+        "AUTH",
+        "REQUIRETLS",
+        "BY",
+        "HOLDFOR",
+        "HOLDUNTIL",
+        "MT-PRIORITY",
+    }
+)
 OF_RCPT: Final = frozenset({"NOTIFY", "ORCPT"})
 
 

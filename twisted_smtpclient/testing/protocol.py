@@ -17,6 +17,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from .channel import TLSChannel
 from .dialogue import Dialogue
 from .faults import Fault, FaultPlan, Stage
 from .outbox import Outbox
@@ -75,6 +76,7 @@ class SinkProtocol(Protocol):
             sink.plan,
             self.session,
             busy=lambda: self._outbox.busy,
+            channel=TLSChannel(transport),
             start_tls=self._start_tls,
             next_number=sink.next_number,
             arrived=sink.arrived,

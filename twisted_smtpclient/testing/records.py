@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["Addressee", "Closed", "Mail", "Parameters", "Session"]
+__all__ = ["Addressee", "Attempt", "Closed", "Login", "Mail", "Parameters", "Session"]
 
 #: ESMTP keyword, in upper case, to its value as sent; None: it had none.
 Parameters = dict[str, "str | None"]
+
+#: hexchar of xtext (RFC 3461 4), and EmbeddedUnicodeChar of an address of type utf-8 (RFC 6533 3).
+_HEXCHAR: Final = re.compile(r"\+([0-9A-F]{2})")
+_EMBEDDED: Final = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
+
+
+def _unescaped(value: str, escape: re.Pattern[str]) -> str:
+    return escape.sub(lambda match: chr(int(match[1], 16)), value)
 
 
 class Closed(str, Enum):
@@ -31,6 +40,41 @@ class Addressee(NamedTuple):
     address: str
     parameters: Parameters
 
+    @property
+    def orcpt(self) -> str | None:
+        """ORCPT as it was before it was escaped: ``"rfc822;a+b@example.org"``; None: there was none."""
+        value = self.parameters.get("ORCPT")
+        if value is None:
+            return None
+        return _unescaped(value, _EMBEDDED if value.lower().startswith("utf-8;") else _HEXCHAR)
+
+
+class Login(NamedTuple):
+    """Who is logged in, and by which mechanism: ``mail.login == ("me", "PLAIN")``."""
+
+    user: str
+    mechanism: str
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """
+    One AUTH command, and the exchange behind it.
+
+    :ivar mechanism: as sent.
+    :ivar initial_response: decoded; None: AUTH bore none that could be read.
+    :ivar responses: to the challenges, decoded; those that could be.
+    :ivar cancelled: whether the client ended it with ``*``.
+    :ivar reply: the one that ended it, such as ``"235 2.7.0 ..."``; empty if
+        none did.
+    """
+
+    mechanism: str
+    initial_response: bytes | None = field(default=None, repr=False)
+    responses: list[bytes] = field(default_factory=list, repr=False)
+    cancelled: bool = False
+    reply: str = ""
+
 
 @dataclass(slots=True, eq=False)
 class Session:
@@ -50,11 +94,14 @@ class Session:
     that large and the count must be exact.
 
     :ivar number: of the connection; a sink's first is 1.
-    :ivar commands: as received, in order, without CRLF.
+    :ivar commands: as received, in order, without CRLF; responses to the
+        challenges of AUTH are not among them.
     :ivar violations: what the client did wrong, each as a sentence; empty for
         a client that keeps to the RFCs.
     :ivar helo: the last name given with EHLO, HELO or LHLO.
     :ivar tls: whether a TLS handshake was completed.
+    :ivar login: who is logged in, None: nobody.
+    :ivar attempts: to log in, in order.
     :ivar octets: received in all, inside of TLS.
     :ivar unfinished: octets of a content that had not ended when the
         connection did.
@@ -82,6 +129,8 @@ class Session:
     transcript: list[tuple[str, bytes]] = field(default_factory=list)
     closed: Closed | None = None
     reason: str = ""
+    login: Login | None = None
+    attempts: list[Attempt] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +153,7 @@ class Mail:
         recipient, in order.  What a fault said instead stands here as one
         text; empty if it said nothing.
     :ivar number: of the mail; a sink's first is 1.
+    :ivar login: who was logged in when it was begun; None: nobody.
     """
 
     sender: str
@@ -118,11 +168,18 @@ class Mail:
     session: Session
     replies: list[str]
     number: int
+    login: Login | None
 
     @property
     def addresses(self) -> list[str]:
         """The accepted recipients' addresses alone."""
         return [address for address, _ in self.recipients]
+
+    @property
+    def envid(self) -> str | None:
+        """ENVID as it was before it was made xtext (RFC 3461 4.4); None: there was none."""
+        value = self.sender_parameters.get("ENVID")
+        return None if value is None else _unescaped(value, _HEXCHAR)
 
     @property
     def reply(self) -> str:

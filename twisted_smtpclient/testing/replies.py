@@ -7,7 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from . import grammar
+from .accounts import Accounts
 from .records import Mail
+
+#: Keyword, in upper case, and its parameters.
+Offers = Mapping[str, tuple[str, ...]]
 
 #: A reply by address: a mapping, or a callable that returns None for "accept".
 ByAddress = Mapping[str, str] | Callable[[str], str | None]
@@ -44,12 +49,31 @@ NO_DATA_NOW: Final = "503 5.5.1 DATA after BDAT"
 NO_SERVICE: Final = "503 5.5.1 No SMTP service here"
 TLS_ALREADY: Final = "503 5.5.1 TLS already active"
 
+# Of AUTH (RFC 4954 4 and 6).
+LOGGED_IN: Final = "235 2.7.0 Authentication successful"
+NOT_LOGGED_IN: Final = "535 5.7.8 Authentication credentials invalid"
+LOGIN_FIRST: Final = "530 5.7.0 Authentication required"
+LOGGED_IN_ALREADY: Final = "503 5.5.1 Already authenticated"
+NO_AUTH_NOW: Final = "503 5.5.1 AUTH is not permitted during a mail transaction"
+AUTH_SYNTAX: Final = "501 5.5.4 Syntax: AUTH mechanism [initial-response]"
+NO_MECHANISM: Final = "504 5.5.4 Unrecognized authentication mechanism"
+NEEDS_TLS: Final = "538 5.7.11 Encryption required for requested authentication mechanism"
+NO_INITIAL_RESPONSE: Final = "501 5.5.4 The server begins in this mechanism"
+NOT_BASE64: Final = "501 5.5.2 Cannot decode the response"
+RESPONSE_TOO_LONG: Final = "500 5.5.6 Authentication exchange line is too long"
+CANCELLED: Final = "501 5.7.0 Authentication cancelled"
+
 _ENHANCED: Final = re.compile(r"^([2-5][0-9]{2}[ -])[245]\.[0-9]{1,3}\.[0-9]{1,3} ", re.MULTILINE)
 
 
 def octets_of(text: str) -> bytes:
     """A reply as octets; LF stands between the lines of a multi-line one, each with its code."""
     return text.encode("utf-8", "surrogateescape").replace(b"\n", b"\r\n") + b"\r\n"
+
+
+def text_of(octets: bytes) -> str:
+    """A reply as text, as :func:`octets_of` takes it."""
+    return grammar.text(octets).rstrip("\r\n").replace("\r\n", "\n")
 
 
 class Phrases(dict[str, bytes]):
@@ -72,6 +96,8 @@ class Settings:
     esmtp: bool
     keywords: tuple[str, ...]
     starttls: Any
+    accounts: Accounts
+    requiretls: bool
     size: int | None
     enhanced_status_codes: bool
     refuse: ByAddress
@@ -92,10 +118,20 @@ class Settings:
     def greeting(self) -> bytes:
         return octets_of(f"220 {self.name} {'LMTP' if self.lmtp else 'ESMTP' if self.esmtp else 'SMTP'}")
 
-    def hello(self, tls: bool) -> bytes:
-        """The reply to EHLO or LHLO."""
-        offer = ["STARTTLS"] if self.starttls is not None and not tls else []
-        *lines, last = (self.name, *self.keywords, *offer)
+    def hello(self, tls: bool, mechanisms: Sequence[str]) -> bytes:
+        """
+        The reply to EHLO or LHLO.
+
+        :param tls: whether the connection is under TLS.
+        :param mechanisms: offered with AUTH.
+        """
+        offers = {
+            "STARTTLS": self.starttls is not None and not tls,
+            # RFC 8689 2: only under TLS.
+            "REQUIRETLS": self.requiretls and tls,
+            f"AUTH {' '.join(mechanisms)}": bool(mechanisms),
+        }
+        *lines, last = (self.name, *self.keywords, *(line for line, offered in offers.items() if offered))
         return octets_of("\n".join([*(f"250-{line}" for line in lines), f"250 {last}"]))
 
     def queued(self, number: int) -> str:
@@ -107,6 +143,7 @@ def keywords_of(
     *,
     pipelining: bool,
     chunking: bool,
+    binarymime: bool,
     size: int | None,
     eightbitmime: bool,
     smtputf8: bool,
@@ -114,7 +151,7 @@ def keywords_of(
     enhanced_status_codes: bool,
     extensions: Sequence[str],
 ) -> tuple[str, ...]:
-    """The lines of the EHLO reply, but for STARTTLS."""
+    """The lines of the EHLO reply, but for those that depend on the connection."""
     offers = {
         "PIPELINING": pipelining,
         f"SIZE {size}": size is not None,
@@ -123,14 +160,20 @@ def keywords_of(
         "DSN": dsn,
         "ENHANCEDSTATUSCODES": enhanced_status_codes,
         "CHUNKING": chunking,
+        "BINARYMIME": binarymime,
     }
     return (*(line for line, offered in offers.items() if offered), *extensions)
 
 
-def offered_in(reply: bytes) -> frozenset[str]:
-    """The keywords that a client learns from this EHLO reply, which may be a fault's."""
-    lines = reply.decode("utf-8", "surrogateescape").splitlines()[1:]
-    return frozenset(line[4:].replace("=", " ").split()[0].upper() for line in lines if line[4:].split())
+def offered_in(reply: bytes) -> Offers:
+    """What a client learns from this EHLO reply, which may be a fault's."""
+    offers: dict[str, tuple[str, ...]] = {}
+    for line in grammar.text(reply).splitlines()[1:]:
+        # "AUTH=PLAIN" is how it was written before RFC 2554.
+        keyword, *parameters = line[4:].replace("AUTH=", "AUTH ").split() or [""]
+        if keyword:
+            offers[keyword.upper()] = (*offers.get(keyword.upper(), ()), *parameters)
+    return offers
 
 
 def reply_to(address: str, replies: ByAddress) -> str | None:

@@ -8,11 +8,19 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from .accounts import Accounts
+from .channel import BINDINGS
+from .factory import ImplicitTLSFactory, SinkFactory
 from .faults import Fault, FaultPlan, Stage
 from .protocol import SinkProtocol
 from .records import Mail, Session
@@ -51,16 +59,33 @@ class Sink:
         recipient.
     :param esmtp: False: EHLO is answered 502.
     :param pipelining: offer PIPELINING; likewise ``chunking``,
-        ``eightbitmime``, ``smtputf8``, ``dsn``, ``enhanced_status_codes``
-        (without which the sink's own replies bear none either).
+        ``eightbitmime``, ``smtputf8``, ``dsn``, ``binarymime``,
+        ``requiretls`` (under TLS only, as RFC 8689 has it) and
+        ``enhanced_status_codes`` (without which the sink's own replies bear
+        none either).
     :param size: octets that a mail may have, offered with SIZE; None: SIZE is
         not offered, and there is no limit; 0: offered without a limit.
     :param extensions: further lines of the EHLO reply, such as
-        ``"LIMITS RCPTMAX=10"``; parameters of theirs are accepted.
+        ``"DELIVERBY 240"``, ``"FUTURERELEASE 86400 2030-01-01T00:00:00Z"``,
+        ``"MT-PRIORITY MIXER"`` or ``"LIMITS RCPTMAX=10"``.  Parameters of
+        theirs are accepted, those of these four judged by their RFCs.  A
+        parameter whose extension is not offered is a violation, answered 555.
     :param starttls: a server's ``IOpenSSLServerConnectionCreator`` or context
         factory, such as :meth:`Certificates.server_context`; STARTTLS is
         offered.
     :param implicit_tls: the same, for TLS from the first octet.
+    :param users: passwords by name; with them AUTH (RFC 4954) is offered.
+    :param tokens: OAuth 2 tokens by name, likewise.
+    :param mechanisms: the SASL mechanisms to offer, in this order; None: all
+        that there is something for.  Those with ``-PLUS`` are offered under
+        TLS only, and EXTERNAL where the client has shown a certificate (see
+        :meth:`Certificates.server_context`), whose common name it logs in.
+    :param mechanisms_in_clear: those to offer without TLS; None: the same
+        ones; empty: AUTH is not offered before TLS.
+    :param refuse_mechanism: replies to AUTH by mechanism, though it is
+        offered, such as ``{"CRAM-MD5": "534 5.7.9 Too weak"}``.
+    :param channel_bindings: what the mechanisms with ``-PLUS`` may be bound to.
+    :param require_login: where AUTH is known, MAIL is answered 530 before it.
     :param refuse: replies to RCPT by address (exactly as sent): a mapping, or
         a callable that returns None to accept.
     :param refuse_sender: likewise for MAIL.
@@ -99,6 +124,7 @@ class Sink:
         esmtp: bool = True,
         pipelining: bool = True,
         chunking: bool = True,
+        binarymime: bool = False,
         size: int | None = 10_485_760,
         eightbitmime: bool = True,
         smtputf8: bool = True,
@@ -107,6 +133,14 @@ class Sink:
         extensions: Sequence[str] = (),
         starttls: Any = None,
         implicit_tls: Any = None,
+        requiretls: bool = False,
+        users: Mapping[str, str] = MappingProxyType({}),
+        tokens: Mapping[str, str] = MappingProxyType({}),
+        mechanisms: Sequence[str] | None = None,
+        mechanisms_in_clear: Sequence[str] | None = None,
+        refuse_mechanism: Mapping[str, str] = MappingProxyType({}),
+        channel_bindings: Sequence[str] = tuple(BINDINGS),
+        require_login: bool = True,
         refuse: ByAddress = REFUSED,
         refuse_sender: ByAddress = MappingProxyType({}),
         final_reply: str | Callable[[Mail], str | None] | None = None,
@@ -133,6 +167,7 @@ class Sink:
             keywords=keywords_of(
                 pipelining=pipelining,
                 chunking=chunking,
+                binarymime=binarymime,
                 size=size,
                 eightbitmime=eightbitmime,
                 smtputf8=smtputf8,
@@ -141,6 +176,16 @@ class Sink:
                 extensions=extensions,
             ),
             starttls=starttls,
+            accounts=Accounts.of(
+                users,
+                tokens,
+                mechanisms,
+                mechanisms_in_clear,
+                refused=refuse_mechanism,
+                bindings=channel_bindings,
+                required=require_login,
+            ),
+            requiretls=requiretls,
             size=size,
             enhanced_status_codes=enhanced_status_codes,
             refuse=refuse,
@@ -224,12 +269,16 @@ class Sink:
         """A protocol for one more connection, to be put on any transport."""
         return self.factory.buildProtocol(addr)  # type: ignore[arg-type]  # in-memory transports have no address
 
-    async def listen(self, endpoint: str = "tcp:0:interface=127.0.0.1") -> IListeningPort:
+    async def listen(
+        self, endpoint: str | IStreamServerEndpoint = "tcp:0:interface=127.0.0.1"
+    ) -> IListeningPort:
         """
-        Listen on a server endpoint, given as Twisted's string; more than one may be listened on.
+        Listen on a server endpoint, or on Twisted's string for one (``"unix:/run/lmtp"``); on more than
+        one, if asked again.
         """
-        listening = serverFromString(self.reactor, endpoint).listen(self._listening)
-        port: IListeningPort = await listening
+        server = serverFromString(self.reactor, endpoint) if isinstance(endpoint, str) else endpoint
+        listening: Deferred[IListeningPort] = server.listen(self._listening)
+        port = await listening
         self._ports.append(port)
         return port
 
@@ -320,34 +369,11 @@ class Sink:
         self._waiting = [each for each in self._waiting if each[1] is not cancelled]
 
     def _factory_for(self, implicit_tls: Any, awaited: bool) -> IProtocolFactory:
-        plain = _Factory(lambda fault: SinkProtocol(self, awaited=awaited, handshake_fault=fault))
+        plain = SinkFactory(lambda fault: SinkProtocol(self, awaited=awaited, handshake_fault=fault))
         if implicit_tls is None:
             return plain
-        return _ImplicitTLS(self, plain, TLSMemoryBIOFactory(implicit_tls, False, plain, self.reactor))
+        tls = TLSMemoryBIOFactory(implicit_tls, False, plain, self.reactor)
+        return ImplicitTLSFactory(plain, tls, self._handshake_fault)
 
-
-class _Factory(Factory):
-    noisy = False
-
-    def __init__(self, build: Callable[[Fault | None], SinkProtocol]) -> None:
-        self.build = build
-
-    def buildProtocol(self, addr: IAddress | None) -> SinkProtocol:
-        return self.build(None)
-
-
-class _ImplicitTLS(Factory):
-    """TLS from the first octet, unless a fault takes the handshake's place."""
-
-    noisy = False
-
-    def __init__(self, sink: Sink, plain: _Factory, tls: TLSMemoryBIOFactory) -> None:
-        self._sink = sink
-        self._plain = plain
-        self._tls = tls
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        fault = self._sink.plan.take(Stage.HANDSHAKE, self._sink.session_count + 1)
-        if fault is not None:
-            return self._plain.build(fault)
-        return self._tls.buildProtocol(addr)
+    def _handshake_fault(self) -> Fault | None:
+        return self.plan.take(Stage.HANDSHAKE, self.session_count + 1)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from . import grammar, replies
 from .content import Content
-from .records import Addressee, Mail, Parameters, Session
-from .replies import Settings, reply_to
+from .records import Addressee, Login, Mail, Parameters, Session
+from .replies import Offers, Settings, reply_to
 
 Complain = Callable[[str], None]
 
@@ -30,16 +30,22 @@ class Transaction:
     sender: str
     parameters: Parameters
     content: Content
+    login: Login | None
     recipients: list[Addressee] = field(default_factory=list)
     refused: list[Addressee] = field(default_factory=list)
     chunks: list[int] = field(default_factory=list)
     failure: bytes | None = None
     content_begun: bool = False
 
-    def judge_data(self, lmtp: bool) -> str:
+    @property
+    def body(self) -> str:
+        return (self.parameters.get("BODY") or "7BIT").upper()
+
+    def judge_data(self, lmtp: bool, complain: Complain) -> str:
         if self.chunks:
             return replies.NO_DATA_NOW
-        if self.parameters.get("BODY", "") == "BINARYMIME":
+        if self.body == "BINARYMIME":
+            complain("DATA after BODY=BINARYMIME, which goes by BDAT only")
             return replies.NOT_BY_DATA
         return replies.GO_AHEAD if self.recipients else self._nobody(lmtp)
 
@@ -52,12 +58,11 @@ class Transaction:
         # RFC 2033 4.2 wants 503 in LMTP; RFC 5321 3.3 lets SMTP say 554.
         return replies.NO_RECIPIENTS if self.refused and not lmtp else replies.NEED_RCPT
 
-    def check_content(self, offered: Set[str], complain: Complain) -> None:
+    def check_content(self, offered: Offers, complain: Complain) -> None:
         """Complain of what the content may not be (RFC 5321 2.3.8, RFC 6152 3)."""
-        body = (self.parameters.get("BODY") or "7BIT").upper()
-        if self.content.bare_line_ends and body != "BINARYMIME":
+        if self.content.bare_line_ends and self.body != "BINARYMIME":
             complain("a bare CR or bare LF in the content")
-        if self.content.eight_bit and body == "7BIT" and "8BITMIME" in offered:
+        if self.content.eight_bit and self.body == "7BIT" and "8BITMIME" in offered:
             complain("octets over 127 in the content without BODY=8BITMIME, which is offered")
 
     def mail(self, session: Session, number: int) -> Mail:
@@ -74,11 +79,12 @@ class Transaction:
             session,
             [],
             number,
+            self.login,
         )
 
 
 def judge_mail(
-    argument: bytes, settings: Settings, offered: Set[str], complain: Complain
+    argument: bytes, settings: Settings, session: Session, offered: Offers, complain: Complain
 ) -> tuple[str, Transaction | None]:
     """The reply to MAIL, and the transaction that it begins."""
     path = _path("MAIL", grammar.MAIL.match(argument), argument, complain)
@@ -86,21 +92,25 @@ def judge_mail(
         return replies.MAIL_SYNTAX, None
     sender, found = path
     limit = settings.size or None  # SIZE 0 tells of no limit (RFC 1870 4)
-    transaction = Transaction(sender, found, Content(limit, settings.keep_content))
+    transaction = Transaction(sender, found, Content(limit, settings.keep_content), session.login)
     text = _judge_parameters("MAIL", found, grammar.OF_RCPT, offered, complain)
+    if text is None and found:
+        text = _judge_together(found, session, offered, complain)
     if text is None and limit is not None and int(found.get("SIZE") or 0) > limit:
         text = replies.TOO_BIG
     return text or reply_to(sender, settings.refuse_sender) or replies.MAIL_OK, transaction
 
 
 def judge_rcpt(
-    argument: bytes, transaction: Transaction, settings: Settings, offered: Set[str], complain: Complain
+    argument: bytes, transaction: Transaction, settings: Settings, offered: Offers, complain: Complain
 ) -> tuple[str, Addressee | None]:
     """The reply to RCPT, and the recipient that it names."""
     path = _path("RCPT", grammar.RCPT.match(argument), argument, complain)
     if path is None or not path[0]:
         return replies.RCPT_SYNTAX, None
     addressee = Addressee(*path)
+    if "LIMITS" in offered:
+        _check_recipients(addressee, transaction, offered["LIMITS"], complain)
     text = _judge_parameters("RCPT", addressee.parameters, grammar.OF_MAIL, offered, complain)
     if text is None:
         text = reply_to(addressee.address, settings.refuse)
@@ -123,7 +133,7 @@ def _path(
 
 
 def _judge_parameters(
-    command: str, found: Parameters, of_other: Set[str], offered: Set[str], complain: Complain
+    command: str, found: Parameters, of_other: Set[str], offered: Offers, complain: Complain
 ) -> str | None:
     for keyword in found:
         extension = grammar.EXTENSION_OF.get(keyword, keyword)
@@ -140,3 +150,37 @@ def _judge_parameters(
         return None
     complain(f"a bad value of {bad}: {found[bad]!r}")
     return replies.BAD_VALUE
+
+
+def _judge_together(found: Parameters, session: Session, offered: Offers, complain: Complain) -> str | None:
+    """Of parameters that are right in themselves, what does not go with the rest."""
+    if "REQUIRETLS" in found and not session.tls:
+        complain("REQUIRETLS without TLS")
+        return replies.PARAMETERS
+    if "HOLDFOR" in found and "HOLDUNTIL" in found:
+        complain("both HOLDFOR and HOLDUNTIL")
+        return replies.BAD_VALUE
+    if (found.get("BODY") or "").upper() == "BINARYMIME" and "CHUNKING" not in offered:
+        complain("BODY=BINARYMIME, though CHUNKING is not offered")
+        return replies.PARAMETERS
+    return None
+
+
+def limit_of(name: str, limits: tuple[str, ...]) -> int | None:
+    """One of the limits that LIMITS told of (RFC 9422 3.1)."""
+    for limit in limits:
+        known, _, value = limit.partition("=")
+        if known.upper() == name and value.isdecimal():
+            return int(value)
+    return None
+
+
+def _check_recipients(
+    addressee: Addressee, transaction: Transaction, limits: tuple[str, ...], complain: Complain
+) -> None:
+    so_far = [*transaction.recipients, *transaction.refused, addressee]
+    domains = {each.address.rpartition("@")[2].lower() for each in so_far}
+    for name, count in (("RCPTMAX", len(so_far)), ("RCPTDOMAINMAX", len(domains))):
+        limit = limit_of(name, limits)
+        if limit is not None and count > limit:
+            complain(f"more than LIMITS {name}={limit} in one transaction")

@@ -36,8 +36,10 @@ class Reading(Enum):
     """What the next octet belongs to."""
 
     COMMAND = auto()
-    #: The rest of a command line that was too long.
+    #: The rest of a line that was too long.
     LONG_LINE = auto()
+    #: A line of an authentication exchange.
+    RESPONSE = auto()
     CONTENT = auto()
     #: Octets between STARTTLS and the handshake: nobody may send any (RFC 3207 4.2).
     BEFORE_TLS = auto()
@@ -90,7 +92,8 @@ class Wire:
         self._handshake_fault: Fault | None = None
         # What went out as the last reply, and what the client believes was said.
         self._heard = self._believed = b""
-        self._offered: frozenset[str] = frozenset()
+        self._offered: replies.Offers = {}
+        self._long_line_reply = replies.LINE_TOO_LONG
         self._content: DotReader | ChunkReader | None = None
         self._content_fault: Fault | None = None
         # Octets of this mail's content in the chunks before the current one.
@@ -165,6 +168,7 @@ class Wire:
         if (end if end >= 0 else len(data)) - at >= self._settings.max_line:
             self._violation(f"a command line of over {self._settings.max_line} octets")
             self._previous = "a line that was too long"
+            self._long_line_reply = replies.LINE_TOO_LONG
             self._reading = Reading.LONG_LINE
             return at
         if end < 0:
@@ -184,7 +188,7 @@ class Wire:
         if end < 0:
             return len(data)
         self._reading = Reading.COMMAND
-        self._utter(self._phrases[replies.LINE_TOO_LONG], None)
+        self._utter(self._phrases[self._long_line_reply], None)
         return end + 1
 
     def _read_content(self, data: bytes, at: int) -> int:
@@ -255,6 +259,7 @@ class Wire:
             if own:
                 self.batch.append(own)
         else:
+            fault = fault.in_answer_to(own)
             self.batch.extend(steps_of(fault, own))
             self._heard = heard(fault, own)
             believed = said(fault, own)

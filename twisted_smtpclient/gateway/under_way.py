@@ -1,0 +1,217 @@
+"""
+One request under way, whichever gateway it came by: handed over, awaited,
+answered exactly once, told to the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import Cancelled, DeadlineExceeded, DeliveryError, InternalError
+from ..smtp.probe import Probe
+from ..smtp.result import DeliveryResult, RecipientStatus
+from ..smtp.trace import MAX_TRANSCRIPT, Trace
+from .codec import ProbeRequest, Request
+from .reply import Ask, encode_error, encode_probe, encode_result
+
+if TYPE_CHECKING:
+    from .delivery import Deliveries
+
+__all__ = ["FAULT", "Answer", "Delivering", "Probing", "UnderWay"]
+
+#: Takes the reply to a request, a line without its end.
+Answer = Callable[[bytes], None]
+
+#: What is told of a fault of ours; its particulars are the log's alone.
+FAULT: Final = "a fault of the daemon, whose log has the particulars"
+
+#: Octets of a request that is under way, beside its message and its recipients:
+#: some twenty objects, from the request to its transaction.
+REQUEST: Final = 4096
+#: Octets of an id beyond which they are counted: those of one client's 1000
+#: requests are 60 KiB without.
+ID: Final = 64
+#: Of a recipient: its address, its RCPT command, its status, its reply.
+RECIPIENT: Final = 512
+
+_log = Logger()
+
+R = TypeVar("R", Request, ProbeRequest)
+
+
+class UnderWay(Generic[R]):
+    """
+    A request under way, whatever it asks for.
+
+    :ivar client: whose it is, and who may cancel it.
+    :ivar request: what was asked.
+    :ivar trace: where its time went; None where nobody wants to know.
+    :ivar cost: octets that it takes up.
+    """
+
+    __slots__ = (
+        "_answer", "_deferred", "_deliveries", "_end", "_reason", "_started",
+        "client", "cost", "request", "trace",
+    )  # fmt: skip
+
+    def __init__(self, deliveries: Deliveries, request: R, answer: Answer, client: object) -> None:
+        self.client: object = client
+        self.cost: int = REQUEST + _extra_of(request)
+        self.request: R = request
+        self.trace: Trace | None = None
+        self._deliveries: Deliveries = deliveries
+        self._answer: Answer = answer
+        self._started = deliveries.seconds()
+        self._deferred: Deferred[Any] | None = None
+        #: why it was cut off
+        self._reason: DeliveryError | None = None
+        self._end: IDelayedCall | None = None
+
+    def start(self) -> None:
+        """Hand it over."""
+        request = self.request
+        if request.trace or request.transcript or self._deliveries.wants_sample:
+            self._deliveries.wants_sample = False
+            self.trace = Trace(transcript=request.transcript)
+        try:
+            self._deferred = deferred = self._hand_over()
+        except Exception:
+            self._failed(Failure())
+            return
+        if request.deadline is not None:
+            late = DeadlineExceeded(f"not done within {request.deadline:g} s")
+            self._end = self._deliveries.clock.callLater(request.deadline, self._is_late, late)
+        deferred.addCallbacks(self._succeeded, self._failed)
+
+    def cut_off(self, reason: DeliveryError) -> None:
+        """End it now; the client is told ``reason``, and what is known by then."""
+        self._reason = reason
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+    def _is_late(self, late: DeliveryError) -> None:
+        self._end = None
+        self.cut_off(late)
+
+    def _hand_over(self) -> Deferred[Any]:
+        raise NotImplementedError
+
+    def _encoded(self, outcome: Any, ask: Ask | None) -> bytes:
+        raise NotImplementedError
+
+    def _told(
+        self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
+    ) -> None:
+        """Tell the journal."""
+        raise NotImplementedError
+
+    def _succeeded(self, outcome: Any) -> None:
+        try:
+            reply = self._encoded(outcome, self._ask())
+        except Exception:
+            self._failed(Failure())
+            return
+        self._settle(reply, getattr(outcome, "recipients", ()), None)
+
+    def _failed(self, failure: Failure) -> None:
+        error = self._error_in(failure)
+        try:
+            reply = encode_error(self.request.id, error, self._ask())
+        except Exception:
+            error = _fault(Failure())
+            reply = encode_error(self.request.id, error)
+        self._settle(reply, error.recipients, error)
+
+    def _error_in(self, failure: Failure) -> DeliveryError:
+        error = failure.value
+        if self._reason is not None and isinstance(error, (Cancelled, CancelledError)):
+            return self._reason.concerning(getattr(error, "recipients", ()))
+        if isinstance(error, DeliveryError):
+            return error
+        return _fault(failure)
+
+    def _ask(self) -> Ask | None:
+        request = self.request
+        if self.trace is None or not (request.trace or request.transcript):
+            return None
+        return Ask(self.trace, request.trace)
+
+    def _settle(
+        self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None
+    ) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        try:
+            self._answer(reply)
+        except Exception:
+            _log.failure("a reply could not be given to its client")
+        deliveries = self._deliveries
+        self._told(recipients, error, deliveries.seconds() - self._started)
+        deliveries.ended(self)
+
+
+class Delivering(UnderWay[Request]):
+    """A mail."""
+
+    __slots__ = ()
+
+    def __init__(self, deliveries: Deliveries, request: Request, answer: Answer, client: object) -> None:
+        super().__init__(deliveries, request, answer, client)
+        content = request.content
+        # In the form of the wire it is another copy, where that differs.
+        copies = 1 if content.size == len(content.message) else 2
+        self.cost += copies * content.size + RECIPIENT * len(request.envelope.recipients)
+
+    def _hand_over(self) -> Deferred[DeliveryResult]:
+        request, deliveries = self.request, self._deliveries
+        if request.key is not None:
+            return deliveries.keys.deliver(request.key, request, self.trace)
+        return deliveries.deliverer.deliver(
+            request.server, request.envelope, request.content, reuse=request.reuse, trace=self.trace
+        )
+
+    def _encoded(self, outcome: DeliveryResult, ask: Ask | None) -> bytes:
+        return encode_result(self.request.id, outcome, ask)
+
+    def _told(
+        self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
+    ) -> None:
+        request, journal = self.request, self._deliveries.journal
+        journal.tell(request.server, request.envelope.sender, recipients, error, seconds, self.trace)
+
+
+class Probing(UnderWay[ProbeRequest]):
+    """A look at a server."""
+
+    __slots__ = ()
+
+    def _hand_over(self) -> Deferred[Probe]:
+        return self._deliveries.deliverer.probe(self.request.server, trace=self.trace)
+
+    def _encoded(self, outcome: Probe, ask: Ask | None) -> bytes:
+        return encode_probe(self.request.id, outcome, ask)
+
+    def _told(
+        self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
+    ) -> None:
+        self._deliveries.journal.tell_probe(self.request.server, error, seconds)
+
+
+def _extra_of(request: Request | ProbeRequest) -> int:
+    """Octets that few requests have."""
+    extra = MAX_TRANSCRIPT if request.transcript else 0
+    if type(request.id) is str and len(request.id) > ID:
+        # By its characters, of which each may take four octets.
+        extra += 4 * len(request.id)
+    return extra
+
+
+def _fault(failure: Failure) -> InternalError:
+    _log.failure("a delivery failed for a fault of this software", failure)
+    return InternalError(FAULT)
