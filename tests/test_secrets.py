@@ -133,7 +133,7 @@ class Daemon:
             self.network.elapse(20)
             assert answers, "no answer"
         self.deliveries.journal.flush()
-        self.told.text += [repr(self.agent), repr(self.deliveries), *map(repr, self.agent._pool.states())]
+        self.told.text += [repr(self.agent), repr(self.deliveries), *map(repr, self.agent._dispatch.pool.states())]
         (answer,) = answers
         self.told.text.append(answer.decode())
         decoded: dict[str, Any] = json.loads(answer)

@@ -532,7 +532,7 @@ def test_an_agent_that_is_closed_does_not_wait_for_it() -> None:
 def test_the_mails_that_wait_for_one_token_all_go_with_it() -> None:
     here, waiting = Submission(), Deferred[str]()
     auth = by(Provider(waiting, waiting, waiting))
-    here.agent._pool.limit = 1
+    here.agent._dispatch.pool.limit = 1
     outcomes = [Outcome(here.deliver(auth=auth, tls=TLSMode.NO)) for _ in range(3)]
     here.network.settle()
     waiting.callback(TOKEN)
@@ -576,5 +576,5 @@ def test_an_agents_repr_shows_no_secret() -> None:
     agent = DeliveryAgent(Network())
     agent.deliver(terms(auth=PLAIN), Envelope("a@x", ["b@x"]), Content(MESSAGE)).addErrback(lambda _: None)
     assert "hunter2" not in repr(agent)
-    assert "hunter2" not in repr(list(agent._pool.states()))
+    assert "hunter2" not in repr(list(agent._dispatch.pool.states()))
     agent.close()

@@ -15,6 +15,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from tests.client.memory import Outcome
 from tests.client.sessions import MESSAGE, Session, Single, envelope, terms
+from tests.interpreted import interpreted
 from twisted_smtpclient import (
     ConnectionLost,
     Content,
@@ -453,6 +454,7 @@ def test_a_transaction_that_nobody_waits_for_is_sent_all_the_same() -> None:
     assert single.sink.mail_count == 2
 
 
+@interpreted
 @pytest.mark.parametrize("given", ["before", "after"])
 @pytest.mark.parametrize(
     "fault",
@@ -485,6 +487,7 @@ def test_a_fault_of_ours_is_an_internal_error_and_never_a_hang(
     assert logged_failures.flush(ZeroDivisionError)
 
 
+@interpreted
 def test_a_fault_of_ours_when_a_timer_runs_out_is_an_internal_error(
     monkeypatch: pytest.MonkeyPatch, logged_failures: Any
 ) -> None:
@@ -498,6 +501,7 @@ def test_a_fault_of_ours_when_a_timer_runs_out_is_an_internal_error(
     assert logged_failures.flush(ZeroDivisionError)
 
 
+@interpreted
 def test_a_fault_of_ours_when_the_transport_takes_more_is_an_internal_error(
     monkeypatch: pytest.MonkeyPatch, logged_failures: Any
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from OpenSSL import SSL
 
 from tests.client.sessions import envelope
 from twisted_smtpclient import (
@@ -65,6 +66,17 @@ async def loopback(
     assert server.open_sessions == []
     assert {call for call in calls.getDelayedCalls() if call.active()} <= before
     assert server.violations == []
+
+
+def offering_at_most(version: int, mode: TLSMode) -> dict[str, Any]:
+    """The same, of a server that knows TLS up to this version."""
+    settings = offering(GOOD, mode)
+    (options,) = settings.values()
+    context = options.getContext()
+    context.set_max_proto_version(version)
+    # OpenSSL's own level of security would do without TLS 1.1 as well.
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")
+    return settings
 
 
 def offering(certificates: Any, mode: TLSMode) -> dict[str, Any]:
@@ -189,3 +201,14 @@ async def test_tls_that_is_tried_needs_no_name_on_a_unix_socket(tmp_path: Any) -
     async with loopback(listen=f"unix:{path}", starttls=GOOD.server_context()) as post:
         assert (await post.agent.deliver(Server(host=f"unix:{path}"), envelope(), Content(LARGE))).all_ok
         assert post.sink.mails[0].session.tls
+
+
+@VERIFIED
+@pytest_twisted.ensureDeferred
+async def test_tls_older_than_1_2_is_refused(mode: TLSMode) -> None:
+    async with loopback(**offering_at_most(SSL.TLS1_2_VERSION, mode)) as post:
+        assert (await post.deliver(tls=mode)).all_ok
+    async with loopback(**offering_at_most(SSL.TLS1_1_VERSION, mode)) as post:
+        with pytest.raises(TLSFailed, match="handshake failed"):
+            await post.deliver(tls=mode)
+        assert post.sink.mails == []

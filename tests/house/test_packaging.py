@@ -105,7 +105,7 @@ def test_every_module_can_be_imported_without_the_extras(installed: Path, tmp_pa
 def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(distributions: dict[str, Path]) -> None:
     with zipfile.ZipFile(distributions["wheel"]) as wheel:
         names = wheel.namelist()
-    code = {name for name in names if ".dist-info/" not in name}
+    code = {name for name in names if ".dist-info/" not in name and not name.endswith(".so")}
     in_the_tree = {
         path.relative_to(ROOT).as_posix()
         for pattern in ("*.py", "py.typed")
@@ -113,6 +113,35 @@ def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(distributi
     }
     assert code == in_the_tree | {PLUGIN, ENDPOINTS}
     assert any(name.endswith("/LICENSE") for name in names)
+
+
+def test_the_way_of_a_mail_is_compiled_and_its_sources_are_there_too(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from twisted_smtpclient.client import dispatch\n"
+        "from twisted_smtpclient.smtp import pipeline, policy\n"
+        "print(*(module.__file__.rpartition('.')[2] for module in (dispatch, pipeline, policy)))"
+    )
+    assert run(installed / "python", "-c", code, cwd=tmp_path).split() == ["so", "so", "py"]
+
+
+def test_a_wheel_is_pure_where_that_is_wanted(
+    distributions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWISTED_SMTPCLIENT_PURE", "1")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, distributions["sdist"], cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_a_wheel_is_built_where_there_is_no_compiler(
+    distributions: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "/bin/false")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, distributions["sdist"], cwd=tmp_path)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert not [name for name in wheel.namelist() if name.endswith(".so")]
 
 
 def test_the_sdist_holds_what_it_takes_to_test_and_to_read(distributions: dict[str, Path]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.interpreted import interpreted
 from twisted_smtpclient.errors import InvalidRequest
 from twisted_smtpclient.smtp import content as content_module
 from twisted_smtpclient.smtp.content import BLOCK, SMALL, Content
@@ -76,6 +77,7 @@ def test_a_server_receives_what_was_sent(message: bytes) -> None:
     check(message)
 
 
+@interpreted
 @given(MESSAGES, st.integers(min_value=1, max_value=9))
 @example(b"ab\r\n.c", 3)
 @example(b"abc\n.d", 4)

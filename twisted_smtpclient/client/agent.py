@@ -10,30 +10,24 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.ssl import PrivateCertificate
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from ..errors import (
     DeadlineExceeded,
-    DeliveryError,
-    InternalError,
     ShuttingDown,
 )
 from ..smtp.content import Content
 from ..smtp.envelope import Envelope
-from ..smtp.limits import UNLIMITED
-from ..smtp.policy import Protocol, Server, helo_name
+from ..smtp.policy import Server, helo_name
 from ..smtp.probe import Probe
 from ..smtp.result import DeliveryResult
 from ..smtp.trace import Trace
-from ..smtp.transaction import Transaction
 from .access import Access
 from .chronicle import Phase
 from .connect import Connector, Reactor
-from .delivery import Delivery, Share
+from .delivery import Delivery
+from .dispatch import Dispatch
 from .opener import Opener
-from .pool import Pool
 from .probe import Probes
-from .protocol import PipeliningESMTPClient
 from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
 from .tracing import Tracing
@@ -97,18 +91,13 @@ class DeliveryAgent:
             depth=pipelining_depth,
             idle_timeout=idle_timeout,
         )
-        self._messages = messages_per_connection
-        self._pool: Pool[Server, PipeliningESMTPClient, Share] = Pool(
-            reactor, self._opener.open, self._assign, self._refuse, limit=connections_per_host
+        self._dispatch = Dispatch(
+            reactor, self._opener, limit=connections_per_host, messages=messages_per_connection
         )
         self._probes = Probes(self._opener.open)
-        self._deliveries: set[Delivery] = set()
-        self._closed = False
-        # Bound once, not for each mail.
-        self._on_settled = self._settled
 
     def __repr__(self) -> str:
-        return f"<DeliveryAgent {len(self._deliveries)} under way, {self._pool!r}>"
+        return f"<DeliveryAgent {len(self._dispatch.deliveries)} under way, {self._dispatch.pool!r}>"
 
     def deliver(
         self,
@@ -145,26 +134,22 @@ class DeliveryAgent:
             raise _wrong_type(envelope, Envelope)
         if not isinstance(content, Content):
             raise _wrong_type(content, Content)
-        delivery = Delivery(self, server, envelope, content, reuse=reuse)
-        if self._closed:
+        dispatch = self._dispatch
+        delivery = Delivery(dispatch, server, envelope, content, reuse=reuse)
+        if dispatch.closed:
             delivery.settle(delivery.shares[0], ShuttingDown("the agent is closed"))
             return delivery.result
-        self._deliveries.add(delivery)
         if trace is not None:
             delivery.tracing = Tracing(trace, self._reactor.seconds)
         if deadline is not None:
             self._bound(delivery, deadline)
-        share = delivery.shares[0]
-        if reuse:
-            self._pool.submit(server, share)
-        else:
-            self._pool.submit_alone(server, share)
+        dispatch.begin(delivery)
         return delivery.result
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:
         """End a delivery that is not done by then."""
         error = DeadlineExceeded(f"not done within {seconds:g} s")
-        end = self._reactor.callLater(seconds, self.cancel, delivery, error)
+        end = self._reactor.callLater(seconds, self._dispatch.cancel, delivery, error)
 
         def stop(outcome: Any) -> Any:
             if end.active():
@@ -192,7 +177,7 @@ class DeliveryAgent:
         """
         if not isinstance(server, Server):
             raise TypeError(f"probe() takes a Server, not {type(server).__name__}")
-        if self._closed:
+        if self._dispatch.closed:
             return fail(ShuttingDown("the agent is closed"))
         tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
         return self._probes.start(server, tracing)
@@ -205,12 +190,13 @@ class DeliveryAgent:
         :returns: fires when every connection has ended, within
             :data:`~.opener.LAST_WORDS` seconds.
         """
-        self._closed = True
+        dispatch = self._dispatch
+        dispatch.closed = True
         error = ShuttingDown("the agent was closed")
         self._probes.end(error)
         gone = self._opener.close(error)
-        for delivery in list(self._deliveries):
-            self.cancel(delivery, error)
+        for delivery in list(dispatch.deliveries):
+            dispatch.cancel(delivery, error)
         # Those that waited for one are told why by now.
         self._opener.stop_connecting()
         return gone
@@ -224,7 +210,7 @@ class DeliveryAgent:
     def state(self) -> dict[str, float]:
         """How it stands: figures by the names that the daemon's metrics have."""
         return {
-            **self._pool.state(),
+            **self._dispatch.pool.state(),
             **self._opener.state(),
         }
 
@@ -234,100 +220,6 @@ class DeliveryAgent:
         ``tls``, ``session``) of each connection once it takes mails.
         """
         self._opener.sessions.on_ready = told
-
-    # Mails.
-
-    def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
-        """The pool's choice: this mail goes on that session."""
-        delivery = share.delivery
-        envelope = delivery.envelope if share.positions is None else share.envelope
-        server, limits = delivery.server, session.limits
-        most = self._messages
-        if limits is not UNLIMITED:
-            most = min(most, limits.mails or most)
-            if (limit := limits.recipients_of(envelope)) is not None:
-                self._submit_again(share.split(limit))
-                envelope = share.envelope
-        transaction = Transaction(envelope, delivery.content, lmtp=server.protocol is Protocol.LMTP)
-        transaction.owner = share
-        transaction.on_settled = self._on_settled
-        share.transaction = transaction
-        share.session = session
-        if delivery.tracing is not None:
-            delivery.tracing.assigned(session, transaction)
-        session.submit(transaction)
-        if session.submitted >= most:
-            session.finish()
-
-    def _settled(self, transaction: Transaction) -> None:
-        share: Share = transaction.owner
-        session: PipeliningESMTPClient = share.session
-        server = share.delivery.server
-        outcome = transaction.outcome
-        assert outcome is not None
-        if share.delivery.tracing is not None:
-            share.delivery.tracing.left()
-        if transaction.untouched and not self._closed:
-            assert isinstance(outcome, DeliveryError)
-            if session.broken is not None:
-                self._opener.leave_out(server, session.broken, str(outcome))
-            unsupported = self._opener.unsupported(server)
-            if unsupported is not None:
-                outcome = unsupported.concerning(outcome.recipients)
-            elif self._moves(share, session):
-                if outcome.recipients:
-                    share.delivery.moves(share)
-                self._submit_again(share)
-                self._pool.done(session)
-                return
-        # First of all room is made, for who is told may send the next mail.
-        self._pool.done(session)
-        rest = share.delivery.settle(share, outcome)
-        share.transaction = share.session = None
-        if rest is not None:
-            self._submit_again(rest)
-
-    def _submit_again(self, share: Share) -> None:
-        """What has waited its turn before goes first; one of its own stays so."""
-        share.transaction = share.session = None
-        if share.delivery.reuse:
-            self._pool.submit(share.delivery.server, share, first=True)
-        else:
-            self._pool.submit_alone(share.delivery.server, share)
-
-    def _moves(self, share: Share, session: PipeliningESMTPClient) -> bool:
-        """Whether a mail that was not done goes to another connection."""
-        # What broke is not tried again, so that comes to an end by itself.
-        if session.has_settled_mail or session.broken is not None:
-            return True
-        share.moves += 1
-        return share.moves <= 1
-
-    def _refuse(self, share: Share, error: Exception) -> None:
-        """No session could be had for this mail."""
-        if not isinstance(error, DeliveryError):
-            _log.failure("a session could not be opened", Failure(error))
-            error = InternalError("a fault of the client; its log has the traceback")
-        if share.delivery.tracing is not None:
-            share.delivery.tracing.waited_for(error.chronicle)
-        share.delivery.settle(share, error)
-
-    def cancel(self, delivery: Delivery, error: DeliveryError) -> None:
-        """A delivery was cancelled; for the delivery alone."""
-        for share in list(delivery.shares):
-            if share.settled:
-                continue
-            if share.transaction is not None:
-                share.session.cancel(share.transaction, error)
-            else:
-                self._pool.withdraw(delivery.server, share)
-                if delivery.tracing is not None:
-                    delivery.tracing.waited_for(self._opener.begun(delivery.server))
-                delivery.settle(share, error)
-
-    def ended(self, delivery: Delivery) -> None:
-        """A delivery has its result; for the delivery alone."""
-        self._deliveries.discard(delivery)
 
 
 def _wrong_type(value: object, kind: type) -> TypeError:

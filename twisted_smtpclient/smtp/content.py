@@ -16,6 +16,7 @@ from io import IncrementalNewlineDecoder
 from typing import Final
 
 from ..errors import InvalidRequest
+from .given import Flag, Octets, TryOrDepend
 from .policy import Mode
 
 #: A block of a large content.  Twice the 64 KiB at which a Twisted transport
@@ -80,7 +81,9 @@ class Content:
 
     _utf8_header: bool
 
-    def __init__(self, message: bytes, *, binary: bool = False, eightbitmime: Mode = Mode.TRY) -> None:
+    def __init__(
+        self, message: Octets, *, binary: Flag = False, eightbitmime: TryOrDepend = Mode.TRY
+    ) -> None:
         if not isinstance(message, bytes):
             raise InvalidRequest("expected bytes", "message")
         if binary is not False or eightbitmime is not Mode.TRY:

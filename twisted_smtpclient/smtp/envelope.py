@@ -9,13 +9,22 @@ given or refused; only a domain that is not ASCII is put in its A-label form
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import idna
 
 from ..errors import InvalidRequest
-from .dsn import DSN, Notify, notify_parameter, orcpt_parameter
+from .dsn import DSN, notify_parameter, orcpt_parameter
+from .given import (
+    Addresses,
+    Flag,
+    OptionalDSN,
+    OptionalNotify,
+    OptionalParameters,
+    OptionalText,
+    Text,
+)
 from .grammar import MAILBOX, MAX_ADDRESS, MAX_DOMAIN, MAX_PLAIN, PLAIN_MAILBOX
 from .parameters import extensions_of
 from .parameters import parameters as _parameters
@@ -27,7 +36,7 @@ _POSTMASTER: Final = re.compile(r"postmaster", re.ASCII | re.IGNORECASE)
 _is_plain: Final = PLAIN_MAILBOX.fullmatch
 
 
-def path(address: str, field: str) -> tuple[bytes, bool]:
+def path(address: Text, field: str) -> tuple[bytes, bool]:
     """
     The octets of an address as they go between ``<`` and ``>``.
 
@@ -96,11 +105,11 @@ class Recipient:
 
     def __init__(
         self,
-        address: str,
+        address: Text,
         *,
-        notify: Collection[Notify] | None = None,
-        orcpt: str | None = None,
-        parameters: Mapping[str, str | None] | None = None,
+        notify: OptionalNotify = None,
+        orcpt: OptionalText = None,
+        parameters: OptionalParameters = None,
     ) -> None:
         asked_for = parameters or notify is not None or orcpt is not None
         if not asked_for and type(address) is str and len(address) <= MAX_PLAIN and _is_plain(address):
@@ -168,12 +177,12 @@ class Envelope:
 
     def __init__(
         self,
-        sender: str | None,
-        recipients: Iterable[str | Recipient],
+        sender: OptionalText,
+        recipients: Addresses,
         *,
-        dsn: DSN | None = None,
-        requiretls: bool = False,
-        parameters: Mapping[str, str | None] | None = None,
+        dsn: OptionalDSN = None,
+        requiretls: Flag = False,
+        parameters: OptionalParameters = None,
     ) -> None:
         if isinstance(recipients, (str, bytes)):
             # A string is an iterable of strings: the commonest slip there is.
@@ -213,11 +222,8 @@ class Envelope:
         It asks for what the whole one does: a mail goes to all of them in a
         way that the server can, or to none.
         """
-        part = object.__new__(Envelope)
-        part.sender = self.sender
-        part.reverse_path = self.reverse_path
+        part = Envelope(self.sender, recipients)
         part.parameters = self.parameters
-        part.recipients = tuple(recipients)
         part.needs_smtputf8 = self.needs_smtputf8
         part.asks = self.asks
         return part
@@ -228,9 +234,9 @@ class Envelope:
 
 def _ask(
     asks: dict[str, str],
-    dsn: DSN | None,
-    requiretls: bool,
-    parameters: Mapping[str, str | None] | None,
+    dsn: OptionalDSN,
+    requiretls: Flag,
+    parameters: OptionalParameters,
 ) -> bytes:
     """The parameters of MAIL that somebody asks for; their extensions go to ``asks``."""
     words = b""

@@ -89,6 +89,10 @@ class Reply:
     def __hash__(self) -> int:
         return hash((self.code, self.lines))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # For copies and pickles, of which a compiled class knows nothing.
+        return Reply, (self.code, self.lines)
+
     def __repr__(self) -> str:
         return f"<Reply {self.text!r}>"
 

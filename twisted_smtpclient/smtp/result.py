@@ -83,6 +83,10 @@ class DeliveryResult:
         self.sender = sender
         self.recipients = recipients
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # For copies and pickles, of which a compiled class knows nothing.
+        return DeliveryResult, (self.sender, self.recipients)
+
     def __repr__(self) -> str:
         counts = ", ".join(
             f"{count} {status.value}"

@@ -1,0 +1,148 @@
+"""
+The mails of an agent: each to a connection, and from one that fails to the
+next.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from ..errors import DeliveryError, InternalError
+from ..smtp.limits import UNLIMITED
+from ..smtp.policy import Protocol, Server
+from ..smtp.transaction import Transaction
+from .connect import Reactor
+from .delivery import Delivery, Share
+from .opener import Opener
+from .pool import Pool
+from .protocol import PipeliningESMTPClient
+
+_log = Logger()
+
+_LMTP = Protocol.LMTP
+
+
+class Dispatch:
+    """
+    Gives deliveries, or the shares that they go in, to sessions of a pool.
+
+    :param opener: opens the sessions.
+    :param limit: how many to one server may be open.
+    :param messages: a session takes so many mails, and is closed behind them.
+    :ivar pool: what is open, and who waits for it.
+    :ivar deliveries: those under way.
+    :ivar closed: whether nothing goes to another connection any more.
+    """
+
+    def __init__(self, reactor: Reactor, opener: Opener, *, limit: int, messages: int) -> None:
+        self.pool: Pool[Server, PipeliningESMTPClient, Share] = Pool(
+            reactor, opener.open, self._assign, self._refuse, limit=limit
+        )
+        self.deliveries: set[Delivery] = set()
+        self.closed = False
+        self._opener = opener
+        self._messages = messages
+        # Bound once, not for each mail.
+        self._on_settled = self._settled
+
+    def begin(self, delivery: Delivery) -> None:
+        """A delivery has its turn, or waits for it."""
+        self.deliveries.add(delivery)
+        share = delivery.shares[0]
+        if delivery.reuse:
+            self.pool.submit(delivery.server, share)
+        else:
+            self.pool.submit_alone(delivery.server, share)
+
+    def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
+        """The pool's choice: this mail goes on that session."""
+        delivery = share.delivery
+        envelope = delivery.envelope if share.positions is None else share.envelope
+        server, limits = delivery.server, session.limits
+        most = self._messages
+        if limits is not UNLIMITED:
+            most = min(most, limits.mails or most)
+            if (limit := limits.recipients_of(envelope)) is not None:
+                self._submit_again(share.split(limit))
+                envelope = share.envelope
+        transaction = Transaction(envelope, delivery.content, lmtp=server.protocol is _LMTP)
+        transaction.owner = share
+        transaction.on_settled = self._on_settled
+        share.transaction = transaction
+        share.session = session
+        if delivery.tracing is not None:
+            delivery.tracing.assigned(session, transaction)
+        session.submit(transaction)
+        if session.submitted >= most:
+            session.finish()
+
+    def _settled(self, transaction: Transaction) -> None:
+        share: Share = transaction.owner
+        session: PipeliningESMTPClient = share.session
+        server = share.delivery.server
+        outcome = transaction.outcome
+        assert outcome is not None
+        if share.delivery.tracing is not None:
+            share.delivery.tracing.left()
+        if transaction.untouched and not self.closed:
+            assert isinstance(outcome, DeliveryError)
+            if session.broken is not None:
+                self._opener.leave_out(server, session.broken, str(outcome))
+            unsupported = self._opener.unsupported(server)
+            if unsupported is not None:
+                outcome = unsupported.concerning(outcome.recipients)
+            elif self._moves(share, session):
+                if outcome.recipients:
+                    share.delivery.moves(share)
+                self._submit_again(share)
+                self.pool.done(session)
+                return
+        # First of all room is made, for who is told may send the next mail.
+        self.pool.done(session)
+        rest = share.delivery.settle(share, outcome)
+        share.transaction = share.session = None
+        if rest is not None:
+            self._submit_again(rest)
+
+    def _submit_again(self, share: Share) -> None:
+        """What has waited its turn before goes first; one of its own stays so."""
+        share.transaction = share.session = None
+        if share.delivery.reuse:
+            self.pool.submit(share.delivery.server, share, first=True)
+        else:
+            self.pool.submit_alone(share.delivery.server, share)
+
+    def _moves(self, share: Share, session: PipeliningESMTPClient) -> bool:
+        """Whether a mail that was not done goes to another connection."""
+        # What broke is not tried again, so that comes to an end by itself.
+        if session.has_settled_mail or session.broken is not None:
+            return True
+        share.moves += 1
+        return share.moves <= 1
+
+    def _refuse(self, share: Share, error: Exception) -> None:
+        """No session could be had for this mail."""
+        if not isinstance(error, DeliveryError):
+            _log.failure("a session could not be opened", Failure(error))
+            error = InternalError("a fault of the client; its log has the traceback")
+        if share.delivery.tracing is not None:
+            share.delivery.tracing.waited_for(error.chronicle)
+        share.delivery.settle(share, error)
+
+    def cancel(self, delivery: Delivery, error: DeliveryError) -> None:
+        """A delivery was cancelled; for the delivery alone."""
+        for share in list(delivery.shares):
+            if share.settled:
+                continue
+            if share.transaction is not None:
+                share.session.cancel(share.transaction, error)
+            else:
+                self.pool.withdraw(delivery.server, share)
+                if delivery.tracing is not None:
+                    delivery.tracing.waited_for(self._opener.begun(delivery.server))
+                delivery.settle(share, error)
+
+    def ended(self, delivery: Delivery) -> None:
+        """A delivery has its result; for the delivery alone."""
+        self.deliveries.discard(delivery)
