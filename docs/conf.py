@@ -63,12 +63,31 @@ def _link_to_public_name(app, environment, node, content):
     return None
 
 
-def _name_interfaces(app, what, name, value, options, signature, returns):
-    """Write zope's interfaces as any other type."""
+#: What the types of smtp/given.py stand for.
+_GIVEN = {
+    "OptionalText": "str | None",
+    "OptionalParameters": "Mapping[str, str | None] | None",
+    "OptionalNotify": "Collection[Notify] | None",
+    "OptionalDSN": "DSN | None",
+    "TryOrDepend": "Mode",
+    "Addresses": "Iterable[str | Recipient]",
+    "Octets": "bytes",
+    "Flag": "bool",
+    "Text": "str",
+}
+
+
+def _name_types(app, what, name, value, options, signature, returns):
+    """Write zope's interfaces as any other type, and what is given as what it is."""
     interface = re.compile(r"<InterfaceClass (?:\w+\.)*(\w+)>")
-    return tuple(text and interface.sub(r"\1", text) for text in (signature, returns))
+    given = re.compile(r"(?<=: )(%s)\b" % "|".join(_GIVEN))
+
+    def written(text):
+        return text and given.sub(lambda match: _GIVEN[match[1]], interface.sub(r"\1", text))
+
+    return written(signature), written(returns)
 
 
 def setup(app):
     app.connect("missing-reference", _link_to_public_name)
-    app.connect("autodoc-process-signature", _name_interfaces)
+    app.connect("autodoc-process-signature", _name_types)
