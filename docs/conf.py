@@ -80,7 +80,7 @@ _GIVEN = {
 def _name_types(app, what, name, value, options, signature, returns):
     """Write zope's interfaces as any other type, and what is given as what it is."""
     interface = re.compile(r"<InterfaceClass (?:\w+\.)*(\w+)>")
-    given = re.compile(r"(?<=: )(%s)\b" % "|".join(_GIVEN))
+    given = re.compile(rf"(?<=: )({'|'.join(_GIVEN)})\b")
 
     def written(text):
         return text and given.sub(lambda match: _GIVEN[match[1]], interface.sub(r"\1", text))

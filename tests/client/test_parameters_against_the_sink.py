@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.client.memory import Outcome
@@ -59,7 +59,8 @@ def test_orcpt_and_notify(orcpt: str, notify: set[Notify]) -> None:
     try:
         recipient = Recipient("c@d.example", orcpt=orcpt, notify=notify)
     except InvalidRequest:
-        assume(False)
+        # Which of them are refused is not this test's.
+        return
     mail = arrived(Envelope("a@b.example", [recipient, "e@f.example"]))
     first, second = mail.recipients
     told = first.orcpt
