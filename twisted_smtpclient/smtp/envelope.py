@@ -26,6 +26,7 @@ from .given import (
     Text,
 )
 from .grammar import MAILBOX, MAX_ADDRESS, MAX_DOMAIN, MAX_PLAIN, PLAIN_MAILBOX
+from .many import MANY, many_values
 from .parameters import extensions_of
 from .parameters import parameters as _parameters
 
@@ -192,18 +193,11 @@ class Envelope:
         else:
             self.reverse_path, needs_smtputf8 = path(sender, "sender")
         asks = {"SMTPUTF8": "sender"} if needs_smtputf8 else None
-        entries: list[Recipient] = []
-        for recipient in recipients:
-            if not isinstance(recipient, Recipient):
-                try:
-                    recipient = Recipient(recipient)
-                except InvalidRequest as error:
-                    raise InvalidRequest(error.expected, f"recipients[{len(entries)}]") from None
-            if recipient.asks is not None:
-                asks = asks or {}
-                for extension, field in recipient.asks.items():
-                    asks.setdefault(extension, f"recipients[{len(entries)}].{field}")
-            entries.append(recipient)
+        if isinstance(recipients, (list, tuple)) and len(recipients) >= MANY:
+            with many_values():
+                entries, asks = _entries(recipients, asks)
+        else:
+            entries, asks = _entries(recipients, asks)
         if not entries:
             raise InvalidRequest("expected at least one", "recipients")
         self.sender = sender
@@ -230,6 +224,25 @@ class Envelope:
 
     def __repr__(self) -> str:
         return f"<Envelope from {self.sender!r} to {len(self.recipients)}>"
+
+
+def _entries(
+    recipients: Addresses, asks: dict[str, str] | None
+) -> tuple[list[Recipient], dict[str, str] | None]:
+    """The recipients, and what they ask for added to what was asked before."""
+    entries: list[Recipient] = []
+    for recipient in recipients:
+        if not isinstance(recipient, Recipient):
+            try:
+                recipient = Recipient(recipient)
+            except InvalidRequest as error:
+                raise InvalidRequest(error.expected, f"recipients[{len(entries)}]") from None
+        if recipient.asks is not None:
+            asks = asks or {}
+            for extension, field in recipient.asks.items():
+                asks.setdefault(extension, f"recipients[{len(entries)}].{field}")
+        entries.append(recipient)
+    return entries, asks
 
 
 def _ask(

@@ -5,10 +5,11 @@ What became of a mail, recipient by recipient.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .envelope import Recipient
+from .many import MANY, many_values
 from .reply import EnhancedStatusCode, Reply
 
 
@@ -61,9 +62,18 @@ class RecipientStatus(NamedTuple):
 
 
 def one_verdict(
-    recipients: Iterable[Recipient], status: Status, reply: Reply, command: str
+    recipients: Sequence[Recipient], status: Status, reply: Reply, command: str
 ) -> list[RecipientStatus]:
     """The same verdict for each of ``recipients``, of which there may be very many."""
+    if len(recipients) < MANY:
+        return _each(recipients, status, reply, command)
+    with many_values():
+        return _each(recipients, status, reply, command)
+
+
+def _each(
+    recipients: Sequence[Recipient], status: Status, reply: Reply, command: str
+) -> list[RecipientStatus]:
     new = tuple.__new__
     return [new(RecipientStatus, (entry.address, status, reply, command, False)) for entry in recipients]
 
