@@ -114,6 +114,21 @@ def test_the_page_of_errors_has_each_error_and_tells_whether_it_is_temporary() -
             assert temporary == ("yes" if getattr(errors, name).temporary else "no"), name
 
 
+def test_the_page_of_security_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "security.rst").read_text(encoding="utf-8")
+    file, source, named = "", "", 0
+    for name in re.findall(r"``([\w/]+\.py|test_\w+)``", text):
+        if name.endswith(".py"):
+            file = name
+            source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        else:
+            named += 1
+            assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{name} is not in {file}"
+    assert named > 100
+    # None is written so that it escapes what stands above.
+    assert all(re.fullmatch(r"\w+(\.py)?", name) for name in re.findall(r"``(test_[^`]*)``", text))
+
+
 def test_no_file_names_a_place_on_this_machine() -> None:
     """What is true on one machine alone does not belong here."""
     place = re.compile(r"(?<![\w.])/(?:work|root|home/\w+)/")
