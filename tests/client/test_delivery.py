@@ -239,8 +239,27 @@ def test_a_further_transaction_that_accepts_nobody_is_the_last() -> None:
     desk = Desk()
     rest = desk.settle(desk.share, "250 ok", TOO_MANY, TOO_MANY, TOO_MANY)
     assert rest is not None
-    assert desk.settle(rest, TOO_MANY, TOO_MANY, TOO_MANY) is None
+    assert desk.settle(rest, TOO_MANY) is None
     assert desk.texts() == ["250 ok", TOO_MANY, TOO_MANY, TOO_MANY]
+
+
+def test_a_further_transaction_offers_as_many_as_the_one_before_took() -> None:
+    desk = Desk(*(f"{name}@x.de" for name in "abcdefg"))
+    rest = desk.settle(desk.share, "250 ok", "550 no", "250 ok", *[TOO_MANY] * 4)
+    assert rest is not None
+    assert addresses(rest) == ["d@x.de", "e@x.de", "f@x.de"]
+    # It takes fewer now: those that are left are offered so many, in their order.
+    rest = desk.settle(rest, "250 two", TOO_MANY, TOO_MANY)
+    assert rest is not None
+    assert addresses(rest) == ["e@x.de"]
+    rest = desk.settle(rest, "250 three")
+    assert rest is not None
+    assert addresses(rest) == ["f@x.de"]
+    rest = desk.settle(rest, "250 four")
+    assert rest is not None
+    assert addresses(rest) == ["g@x.de"]
+    assert desk.settle(rest, "250 five") is None
+    assert desk.texts() == ["250 ok", "550 no", "250 ok", "250 two", "250 three", "250 four", "250 five"]
 
 
 def test_a_recipient_whose_content_was_refused_was_accepted_at_rcpt() -> None:

@@ -48,6 +48,8 @@ class Share:
     What goes of a delivery in one transaction: some of its recipients.
 
     :ivar positions: which, as places in the envelope; None for all.
+    :ivar at_a_time: how many of them the next transaction has; None for all.
+        The others follow where that one is taken well.
     :ivar moves: how often it went elsewhere although the connection that it
         was on had done nothing yet.
     :ivar settled: whether it has its outcome.
@@ -55,11 +57,12 @@ class Share:
     :ivar session: the session of that transaction.
     """
 
-    __slots__ = ("delivery", "moves", "positions", "session", "settled", "transaction")
+    __slots__ = ("at_a_time", "delivery", "moves", "positions", "session", "settled", "transaction")
 
     def __init__(self, delivery: Delivery, positions: Sequence[int] | None = None) -> None:
         self.delivery = delivery
         self.positions = positions
+        self.at_a_time: int | None = None
         self.moves = 0
         self.settled = False
         self.transaction: Transaction | None = None
@@ -72,7 +75,7 @@ class Share:
         if self.positions is None:
             return envelope
         recipients = envelope.recipients
-        return envelope.part([recipients[position] for position in self.positions])
+        return envelope.part([recipients[position] for position in self.positions[: self.at_a_time]])
 
     def split(self, count: int) -> Share:
         """
@@ -139,7 +142,7 @@ class Delivery:
         share.settled = True
         self._unsettled -= 1
         rest = None
-        if isinstance(outcome, DeliveryResult) and len(outcome.recipients) > 1:
+        if isinstance(outcome, DeliveryResult) and (len(outcome.recipients) > 1 or share.at_a_time):
             rest = self._continue(share, outcome)
         if share.positions is None and self._statuses is None:
             self._end(outcome)
@@ -153,24 +156,30 @@ class Delivery:
         """
         452 to RCPT behind one that was accepted: the server takes the rest in
         a further transaction (RFC 5321 section 4.5.3.1.10).
+
+        From then on it is offered as many at a time as it took: to offer all
+        that are left each time is to have 1,000 recipients refused 50,000 times.
         """
         recipients = outcome.recipients
-        if share.transaction is not None and share.transaction.all_accepted:
-            return None
-        if not any(_too_many(entry) for entry in recipients):
-            return None
         places = share.positions or range(len(recipients))
+        behind = places[len(recipients) :]
+        if not behind and share.transaction is not None and share.transaction.all_accepted:
+            return None
         rest: list[int] = []
         accepted = False
-        for place, entry in zip(places, recipients, strict=True):
+        at_a_time = share.at_a_time
+        for count, (place, entry) in enumerate(zip(places, recipients, strict=False)):
             if accepted and _too_many(entry):
+                at_a_time = at_a_time if rest else count
                 rest.append(place)
             elif _accepted(entry):
                 accepted = True
-        if not rest:
+        if not accepted or not (rest or behind):
             return None
         share.positions = places
-        return self.add_share(rest)
+        further = self.add_share([*rest, *behind])
+        further.at_a_time = at_a_time
+        return further
 
     def moves(self, share: Share) -> None:
         """
