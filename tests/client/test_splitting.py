@@ -255,7 +255,7 @@ def test_a_thousand_recipients_go_in_a_hundred_transactions() -> None:
     assert sent(here, *to).all_ok
     assert here.sink.mail_count == 100
     # All of them once, and then ten at a time.
-    assert sum(command.startswith("RCPT") for command in here.sink.commands) == 1000 + 990
+    assert sum(command.startswith(b"RCPT") for command in here.sink.commands) == 1000 + 990
     assert sorted(address for mail in here.sink.mails for address in mail.addresses) == sorted(to)
     here.close()
 
