@@ -143,6 +143,15 @@ class Client:
     def say(self, **fields: Any) -> None:
         self._socket.sendall(json.dumps(fields).encode() + b"\n")
 
+    def flood(self, **fields: Any) -> None:
+        """Say the same until the daemon has not read for a while."""
+        line = json.dumps(fields).encode() + b"\n"
+        self._socket.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._socket.sendall(line * 1000)
+        self._socket.settimeout(PATIENCE)
+
     def hear(self) -> dict[str, Any]:
         """The next reply."""
         line = self._file.readline()

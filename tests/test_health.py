@@ -242,6 +242,8 @@ def test_a_daemon_that_drains_is_alive_and_not_ready() -> Generator[Deferred[Any
     agent = FakeAgent()
     clock = Clock()
     daemon = Daemon(clock, agent, [TCP4ServerEndpoint(reactor, 0, interface=LOOPBACK)], drain_timeout=10)
+    calls: Any = reactor
+    before = set(calls.getDelayedCalls())
     pages = Pages(
         TCP4ServerEndpoint(reactor, 0, interface=LOOPBACK),
         PagesFactory(pages_of(Metrics(), daemon.life), reactor),
@@ -267,3 +269,4 @@ def test_a_daemon_that_drains_is_alive_and_not_ready() -> Generator[Deferred[Any
     assert daemon.life.state is State.STOPPED
     with pytest.raises(urllib.error.URLError, match="refused"):
         yield deferToThread(get, port, "/healthz")
+    assert {call for call in calls.getDelayedCalls() if call.active()} <= before

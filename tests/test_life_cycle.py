@@ -284,7 +284,9 @@ def until_refused(port: int) -> None:
     deadline = time.monotonic() + PATIENCE
     with contextlib.suppress(ConnectionRefusedError):
         while time.monotonic() < deadline:
-            Client(port).close()
+            # One that is closed before it is accepted is reset.
+            with contextlib.suppress(ConnectionResetError):
+                Client(port).close()
         raise AssertionError("it still listens")
 
 
@@ -408,6 +410,37 @@ async def test_sigterm_in_the_middle_of_many_deliveries_leaves_no_client_without
         assert not any(reply.get("indoubt") for reply in replies)
         accepted += sum(reply["status"] == "ok" for reply in replies)
     assert REQUESTS // 2 <= accepted == logged == sink.mail_count
+    await sink.stop()
+
+
+def ask_and_read_late(port: int, server: int, told: threading.Event) -> list[dict[str, Any]]:
+    """What a client hears who still has much to say when the daemon goes down."""
+    client = Client(port)
+    client.flood(**request(server))
+    told.set()
+    replies = []
+    with contextlib.closing(client), contextlib.suppress(AssertionError):
+        while True:
+            replies.append(client.hear())
+    return replies
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_reply_is_lost_because_a_client_had_more_to_say(tmp_path: Path) -> None:
+    """A socket that is closed with something unread resets its connection."""
+    sink = Sink(reactor)
+    await sink.listen(f"tcp:0:interface={LOOPBACK}")
+    (port,) = free_ports(1)
+    flooded = threading.Event()
+    options = ("--listen", tcp(port), "--log-format=json", "--max-in-flight=20")
+    with Running(tmp_path, *options) as daemon:
+        heard = deferToThread(ask_and_read_late, port, sink.port, flooded)
+        await deferToThread(flooded.wait, PATIENCE)
+        daemon.signal(signal.SIGTERM)
+        replies = await heard
+        assert await deferToThread(daemon.wait) in (0, -signal.SIGTERM)
+        logged = sum(1 for event in daemon.events() if "counts" in event)
+    assert sum(reply["status"] == "ok" for reply in replies) == logged == sink.mail_count > 0
     await sink.stop()
 
 

@@ -18,6 +18,7 @@ from tests.gateway.fakes import Daemon as Gateway
 from tests.gateway.fakes import line, unknown
 from twisted_smtpclient import Content, DeliveryAgent, Server, errors
 from twisted_smtpclient.client.delivery import DeliveryCancelled
+from twisted_smtpclient.gateway.amqp.gateway import AMQPGateway
 from twisted_smtpclient.gateway.journal import GATHER
 from twisted_smtpclient.metrics import BUCKETS, PHASES, READINGS, Metrics, Told
 from twisted_smtpclient.service import Daemon, metrics_of
@@ -315,6 +316,18 @@ def test_connections_flights_and_octets_of_the_agent() -> None:
         assert after[f"smtpclient_{name}_total", ()] >= seen[f"smtpclient_{name}_total", ()] > 0
 
 
+def test_a_content_that_the_transport_takes_in_many_parts_is_one_flight() -> None:
+    here = Post(size=None)
+    metrics = metrics_of_agent(here)
+    megabytes = b"x" * 4_000_000 + b"\r\n"
+    assert here.delivered(message=megabytes, tls=TLSMode.NO).value.all_ok
+    seen = samples(metrics)
+    # The envelope, and the content behind its replies.
+    assert seen["smtpclient_flights_total", ()] <= 2
+    assert seen["smtpclient_bytes_sent_total", ()] > len(megabytes)
+    here.close()
+
+
 def test_a_connection_tells_its_phases_once_it_is_ready() -> None:
     greeting = Fault(Stage.GREETING, Action.REPLY, b"220 at last\r\n", after=2.0)
     here = Post(faults=[greeting])
@@ -365,7 +378,10 @@ def test_a_connection_that_comes_to_nothing_is_counted() -> None:
 def test_each_key_that_a_part_tells_is_a_metric() -> None:
     gateway = Gateway()
     agent = DeliveryAgent(Clock())
-    keys = {*gateway.factory.state(), *gateway.deliveries.state(), *agent.state()}
+    queues = AMQPGateway(gateway.deliveries, Clock(), ["mail"], max_request=1)
+    keys = {
+        *gateway.factory.state(), *gateway.deliveries.state(), *agent.state(), *queues.state(),
+    }  # fmt: skip
     assert keys == set(READINGS)
 
 

@@ -21,7 +21,7 @@ from tests.client.memory import Network
 from tests.client.sessions import HOST
 from tests.client.submission import CERTIFICATES
 from twisted_smtpclient import DeliveryAgent, TLSMode
-from twisted_smtpclient.gateway.codec import Rejection, Request, RequestDecoder
+from twisted_smtpclient.gateway.codec import ProbeRequest, Rejection, Request, RequestDecoder
 from twisted_smtpclient.gateway.delivery import Deliveries
 from twisted_smtpclient.gateway.reply import encode_error
 from twisted_smtpclient.testing import Fault, Sink
@@ -107,7 +107,8 @@ class Daemon:
         self.sink = Sink(self.network, **{**known, "starttls": CERTIFICATES.server_context(), **sink})
         self.network.serve(self.sink, HOST)
         self.agent = DeliveryAgent(self.network, trust_root=CERTIFICATES.trust_root())
-        deliver = self.agent.deliver
+        deliver, look = self.agent.deliver, self.agent.probe
+        self.agent.probe = lambda *a, **k: look(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
         self.agent.deliver = lambda *a, **k: deliver(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
         self.deliveries = Deliveries(self.agent, self.network)
         self.decoder = RequestDecoder()
@@ -119,25 +120,33 @@ class Daemon:
     def answer(self, auth: Any, **fields: Any) -> dict[str, Any]:
         """What a line is answered with; all that it made is looked at."""
         line = {"host": HOST, "sender": "a@x", "recipients": ["b@x"], "message": "", "auth": auth}
-        line |= {"transcript": True, "trace": True, **fields}
+        return self._ask({**line, **fields})
+
+    def _ask(self, line: dict[str, Any]) -> dict[str, Any]:
+        line = {**line, "transcript": True, "trace": True}
         request = self.decoder.decode(json.dumps(line).encode())
         answers: list[bytes] = []
         if isinstance(request, Rejection):
             self.told.reject(request)
             answers.append(encode_error(request.id, request.error))
         else:
-            assert isinstance(request, Request)
+            assert isinstance(request, Request | ProbeRequest)
             self.told.text += [repr(request), repr(request.server), repr(vars_of(request.server.auth))]
             self.deliveries.start(request, answers.append)
             self.network.settle()
             self.network.elapse(20)
             assert answers, "no answer"
         self.deliveries.journal.flush()
-        self.told.text += [repr(self.agent), repr(self.deliveries), *map(repr, self.agent._dispatch.pool.states())]
+        self.told.text += [repr(self.agent), repr(self.deliveries)]
+        self.told.text += map(repr, self.agent._dispatch.pool.states())
         (answer,) = answers
         self.told.text.append(answer.decode())
         decoded: dict[str, Any] = json.loads(answer)
         return decoded
+
+    def look(self, auth: Any, **fields: Any) -> dict[str, Any]:
+        """What a probe is answered with."""
+        return self._ask({"probe": True, "host": HOST, "auth": auth, **fields})
 
     def close(self) -> None:
         self.network.until(self.agent.close(), 10)
@@ -198,6 +207,57 @@ def test_nor_where_it_repeats_them(told: Told, at: str, code: int, form: str) ->
     answer = daemon.answer(auth_by("PLAIN", wrong=False), tls="NO")
     if (at, code) not in (("MAIL", 250), ("RCPT", 250), ("MAIL", 421)):
         assert "you said ***" in json.dumps(answer)
+    daemon.close()
+
+
+@pytest.mark.parametrize("at", ["GREETING", "EHLO"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"554 5.7.1 go away, %b\r\n",
+        b"421 go away, %b\r\n",
+        b"550 no %b\r\n",
+        b"500 what is %b?\r\n",
+        b"220-hello\r\n220 %b\r\n",
+        b"250-mx\r\n250-X-SEEN %b\r\n250 AUTH PLAIN XOAUTH2\r\n",
+        b"not a reply, %b\r\n",
+        b"not a reply, %b" + b"." * 50 + b"\r\n",
+        b"220 hello\r\n250 %b\r\n",
+        b"250-%b\r\n220 %b\r\n",
+        b"250 %b\n",
+    ],
+)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2"])
+@pytest.mark.parametrize("form", ["plain", "base64"])
+def test_nor_where_it_knew_them_before(told: Told, at: str, said: bytes, mechanism: str, form: str) -> None:
+    secret = (PASSWORD if mechanism == "PLAIN" else TOKEN).encode()
+    shown = secret if form == "plain" else b64encode(b"\0anna\0" + secret)
+    reply = said.replace(b"%b", shown)
+    daemon = Daemon(told, faults=[Fault(at, "REPLY", reply, nth=None)])
+    auth = auth_by(mechanism, wrong=False)
+    daemon.answer(auth, tls="NO", response_timeout=5)
+    looked = daemon.look(auth, tls="NO", response_timeout=5)
+    if at == "EHLO" and said.startswith(b"250-mx"):
+        assert looked["extensions"]["X-SEEN"][-1].endswith("***")
+    daemon.close()
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER"])
+def test_nor_where_it_repeats_a_part_of_what_it_does_not_understand(
+    told: Told, mechanism: str, cut: int
+) -> None:
+    def quoted(own: bytes) -> bytes:
+        session = daemon.sink.sessions[-1]
+        heard = session.commands[-1] if at == "AUTH" else b64encode(PASSWORD.encode())
+        return b"500-5.5.1 Command unrecognized:\r\n500 5.5.1 " + heard[:-cut] + b"\r\n"
+
+    at, nth = ("RESPONSE", 2) if mechanism == "LOGIN" else ("AUTH", 1)
+    daemon = Daemon(told, faults=[Fault(at, "REPLY", quoted, nth=nth)])
+    answer = daemon.answer(auth_by(mechanism, wrong=False), tls="NO")
+    assert (answer["error"], answer["code"]) == ("Refused", 500)
+    shown = "***" if mechanism == "LOGIN" else f"AUTH {mechanism} ***"
+    assert answer["response"] == f"500-5.5.1 Command unrecognized:\n500 5.5.1 {shown}"
     daemon.close()
 
 

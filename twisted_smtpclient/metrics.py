@@ -92,6 +92,18 @@ READINGS: Final[dict[str, Reading]] = {
     "bytes_received": Reading("counter", "Octets read from servers, TLS's own not counted."),
     "broken_servers": Reading("gauge", "Extensions left out because a server broke on them, by server."),
     "memory_bytes": Reading("gauge", "Octets of lines, messages and replies held, as --max-memory counts."),
+    "amqp_connected": Reading("gauge", "1 while there is a connection to RabbitMQ, else 0."),
+    "amqp_blocked": Reading("gauge", "1 while RabbitMQ wants nothing published, else 0."),
+    "amqp_consuming": Reading("gauge", "Queues that requests are taken from."),
+    "amqp_under_way": Reading("gauge", "Requests from queues whose outcome RabbitMQ has not confirmed."),
+    "amqp_waiting": Reading("gauge", "Requests from queues that have come and are not begun."),
+    "amqp_unconfirmed": Reading("gauge", "Outcomes and further tries that RabbitMQ has not confirmed."),
+    "amqp_consumed": Reading("counter", "Requests that have come from queues."),
+    "amqp_acknowledged": Reading("counter", "Requests from queues that were acknowledged."),
+    "amqp_redelivered": Reading("counter", "Requests from queues that had been given out before."),
+    "amqp_retried": Reading("counter", "Requests from queues that were put back for a further try."),
+    "amqp_dead_lettered": Reading("counter", "Outcomes that no queue took, put aside."),
+    "amqp_reconnects": Reading("counter", "Connections to RabbitMQ, but for the first."),
     "keys": Reading("gauge", "Keys that are known: of deliveries under way and of outcomes kept."),
 }
 

@@ -4,10 +4,11 @@ The daemon's command line: ``twistd smtpclient`` and ``twist smtpclient``.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import serverFromString
@@ -20,18 +21,25 @@ from .client.access import Access, Pattern
 from .client.agent import DeliveryAgent
 from .client.tls import TrustFile
 from .errors import InvalidRequest
+from .gateway.amqp.consumer import PREFETCH
+from .gateway.amqp.options import Broker, count_of, delays_of, name_of
+from .gateway.amqp.retries import AGE, ATTEMPTS, DELAYS, Retries
 from .gateway.jsonlines import MAX_IN_FLIGHT, MAX_REQUEST
 from .gateway.keys import KEY_TTL
 from .gateway.limit import MAX_CLIENTS
 from .gateway.memory import MAX_MEMORY, MIN_MEMORY
 from .gateway.token import Tokens
 from .operations.files import allow_files
+from .operations.life import State
 from .operations.logs import FORMATS, choose_format
 from .operations.pages import Pages, PagesFactory, pages_of
 from .operations.signals import Signals
 from .operations.systemd import ServiceManager
 from .service import DRAIN_TIMEOUT, Daemon, metrics_of
 from .smtp.policy import MAX_SECONDS, Server
+
+if TYPE_CHECKING:
+    from .gateway.amqp.connection import AMQPService
 
 __all__ = ["Options", "makeService"]
 
@@ -79,6 +87,12 @@ def _helo(text: str) -> str:
     return text
 
 
+def _redelivered(text: str) -> str:
+    if text not in ("deliver", "indoubt"):
+        raise ValueError(f"expected deliver or indoubt, got {text!r}")
+    return text
+
+
 def _log_format(text: str) -> str:
     if text not in FORMATS:
         raise ValueError(f"expected {' or '.join(FORMATS)}, got {text!r}")
@@ -121,6 +135,23 @@ class Options(usage.Options):
         _option("token-file", None, "file of tokens, of which each client must show one first", Tokens),
         _option("log-format", "text", "form of the log, text or json", _log_format),
         _option("drain-timeout", DRAIN_TIMEOUT, "seconds for what is under way at SIGTERM", _seconds),
+        ["amqp", None, None, "requests from RabbitMQ too, at amqp://user:password@host:port/vhost or amqps:"],
+        ["amqp-file", None, None, "file whose first line is that URL, as TWISTED_SMTPCLIENT_AMQP may be"],
+        _option("amqp-prefetch", PREFETCH, "requests of each queue under way", count_of),
+        _option("amqp-replies", None, "exchange for outcomes, where a request has no reply_to", name_of),
+        _option("amqp-attempts", ATTEMPTS, "tries of a request, the first included", _count),
+        _option("amqp-age", AGE, "seconds after the first in which the last is begun", _seconds),
+        _option("amqp-delays", DELAYS, "seconds before the second try, the third, ...", delays_of),
+        _option(
+            "amqp-redelivered",
+            "deliver",
+            "what becomes of a request that RabbitMQ has given out before, deliver or indoubt",
+            _redelivered,
+        ),
+    ]
+
+    optFlags: ClassVar = [
+        ["amqp-retry-indoubt", None, "try recipients in doubt again, who may get the mail twice"],
     ]
 
     def __init__(self) -> None:
@@ -129,6 +160,8 @@ class Options(usage.Options):
         self.allow: list[Pattern] = []
         self.deny: list[Pattern] = []
         self.metrics: IStreamServerEndpoint | None = None
+        self.queues: list[str] = []
+        self.broker: Broker | None = None
         self.log_observer: Callable[[], ILogObserver] | None = None
 
     def opt_listen(self, endpoint: str) -> None:
@@ -163,7 +196,27 @@ class Options(usage.Options):
         """
         self.deny.append(_rule("deny-host", pattern))
 
+    def opt_amqp_queue(self, name: str) -> None:
+        """
+        Queue of RabbitMQ to take requests from; may be given more than once.
+        """
+        try:
+            self.queues.append(name_of(name))
+        except ValueError as error:
+            raise usage.UsageError(f"--amqp-queue: {error}") from None
+
+    def _find_broker(self) -> None:
+        if not self.queues:
+            if self["amqp"] is not None or self["amqp-file"] is not None:
+                raise usage.UsageError("--amqp: at least one --amqp-queue is needed")
+            return
+        try:
+            self.broker = Broker(self["amqp"], self["amqp-file"], os.environ)
+        except ValueError as error:
+            raise usage.UsageError(f"--amqp: {error}") from None
+
     def postOptions(self) -> None:
+        self._find_broker()
         if not self.endpoints:
             self.opt_listen(DEFAULT_ENDPOINT)
         if self["helo"] is None:
@@ -225,6 +278,40 @@ def full_host_name() -> str | None:
         return None
 
 
+def _amqp(reactor: Any, options: Options, daemon: Daemon, broker: Broker) -> AMQPService:
+    """The gateway to RabbitMQ that the options ask for, as a part of the daemon."""
+    # Here, for pika's adapter imports the reactor, and is not there without the extra.
+    from .gateway.amqp.connection import AMQPService
+    from .gateway.amqp.gateway import AMQPGateway
+    from .gateway.amqp.topology import RETRY_EXCHANGE
+
+    gateway = AMQPGateway(
+        daemon.deliveries,
+        reactor,
+        list(dict.fromkeys(options.queues)),
+        max_request=options["max-request"],
+        prefetch=options["amqp-prefetch"],
+        replies=options["amqp-replies"],
+        retries=Retries(
+            options["amqp-attempts"],
+            options["amqp-age"],
+            options["amqp-delays"],
+            bool(options["amqp-retry-indoubt"]),
+        ),
+        redelivered_is_in_doubt=options["amqp-redelivered"] == "indoubt",
+    )
+    exchanges = [options["amqp-replies"]] if options["amqp-replies"] is not None else []
+    if options["amqp-attempts"] > 1:
+        exchanges.append(RETRY_EXCHANGE)
+    trusted: TrustFile | None = options["ca-file"]
+    if options["amqp-file"] is not None:
+        daemon.life.on_reload("--amqp-file", broker.reload)
+    daemon.life.watch(lambda state: gateway.stop_taking() if state is State.DRAINING else None)
+    return AMQPService(
+        reactor, gateway, lambda: broker.address, lambda: None if trusted is None else trusted.root, exchanges
+    )
+
+
 def makeService(options: Options) -> IService:
     """The daemon that the options ask for, not yet started."""
     from twisted.internet import reactor
@@ -258,8 +345,14 @@ def makeService(options: Options) -> IService:
         daemon.life.on_reload("--ca-file", lambda: agent.trust(trusted.reload()))
     if options["token-file"] is not None:
         daemon.life.on_reload("--token-file", options["token-file"].reload)
-    if options.metrics is not None:
-        pages = PagesFactory(pages_of(metrics_of(daemon, agent), daemon.life), reactor)
+    metrics = None if options.metrics is None else metrics_of(daemon, agent)
+    if options.broker is not None:
+        amqp = _amqp(reactor, options, daemon, options.broker)
+        MultiService.addService(daemon, amqp)
+        if metrics is not None:
+            metrics.ask(amqp.gateway.state)
+    if options.metrics is not None and metrics is not None:
+        pages = PagesFactory(pages_of(metrics, daemon.life), reactor)
         MultiService.addService(daemon, Pages(options.metrics, pages))
     MultiService.addService(daemon, Signals(daemon.life, daemon.hurry, reactor))
     MultiService.addService(daemon, ServiceManager(daemon.life, reactor))

@@ -6,6 +6,8 @@ the user's own, tokens that are asked for, and what is told of all that.
 from __future__ import annotations
 
 import contextlib
+import gc
+import hashlib
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -161,6 +163,45 @@ def test_a_context_of_the_users_counts_as_verified_where_it_verifies(
     network.assert_nothing_is_left()
 
 
+@pytest.mark.parametrize(
+    ("terms_of_it", "shown"),
+    [
+        ({"host": HOST}, True),
+        ({"host": "mail.example", "tls_name": HOST}, True),
+        ({"host": "mail.example"}, False),
+        ({"host": HOST, "tls_name": "mail.example"}, False),
+        ({"host": "unix:/run/smtp", "tls": TLSMode.TRY}, True),
+        # Nobody has named the server, so there is nothing to hold it against.
+        (None, True),
+    ],
+)
+def test_where_it_looks_at_the_chain_alone_the_name_is_held_against_the_certificate(
+    terms_of_it: dict[str, Any] | None, shown: bool
+) -> None:
+    network = Network()
+    sink = Sink(network, users={USER: PASSWORD}, mechanisms=["PLAIN"], starttls=CERTIFICATES.server_context())
+    auth = Credentials(USER, PASSWORD)
+    server = None if terms_of_it is None else Server(**{"tls": TLSMode.DEPEND, "auth": auth, **terms_of_it})
+    own = PipeliningESMTPClient(
+        None,
+        CertificateOptions(trustRoot=CERTIFICATES.trust_root()),
+        b"me.example",
+        server=server,
+        credentials=auth,
+        reactor=network,
+    )
+    outcome = Outcome(own.deliver(Envelope("a@x", ["b@x"]), Content(MESSAGE)))
+    own.finish()
+    network.join(own, sink.buildProtocol(None))
+    network.elapse(10)
+    if shown:
+        assert outcome.value.all_ok
+    else:
+        assert "on a connection whose certificate does not verify" in str(outcome.error)
+        assert sink.sessions[0].attempts == []
+    network.assert_nothing_is_left()
+
+
 # Channel bindings.
 
 
@@ -183,6 +224,31 @@ def test_both_ends_of_a_connection_know_what_it_is_bound_to(version: int, kinds:
         assert ours.bindings[0].data == there.get_peer_finished()
     assert f"sha256:{ours.bindings[1].data.hex()}" == CERTIFICATES.fingerprint
     assert channel_of(here, True).verified
+
+
+@pytest.mark.parametrize(
+    ("signed_with", "digest"),
+    [("md5", "sha256"), ("sha1", "sha256"), ("sha256", "sha256"), ("sha384", "sha384")],
+)
+def test_the_end_point_is_hashed_as_its_certificate_is_signed_or_by_sha_256_where_that_is_weak(
+    signed_with: str, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 5929 section 4.1."""
+
+    class Parsed:
+        signature_hash_algorithm = type("Algorithm", (), {"name": signed_with})
+
+        def public_bytes(self, encoding: object) -> bytes:
+            return b"the certificate"
+
+    class Shown:
+        def to_cryptography(self) -> Parsed:
+            return Parsed()
+
+    here, _ = joined(SSL.TLS1_3_VERSION)
+    monkeypatch.setattr(here, "get_peer_certificate", Shown)
+    bound = channel_of(here, True).bindings[1]
+    assert bound == ("tls-server-end-point", hashlib.new(digest, b"the certificate").digest())
 
 
 def joined(version: int) -> tuple[SSL.Connection, SSL.Connection]:
@@ -340,6 +406,91 @@ def test_what_is_no_reply_is_not_quoted_once_there_is_a_secret(said: bytes) -> N
     assert "hunter2" not in str(early.ready.error)
 
 
+def test_what_is_no_reply_is_quoted_before_where_it_has_nothing_of_a_secret() -> None:
+    for said, told in ((b"* OK IMAP4rev1", "'* OK IMAP4rev1'"), (b"* hunter2", ""), (b"* hunt", "")):
+        session = Session(terms(auth=PLAIN))
+        session.say(said)
+        assert str(session.ready.error) == (f"not a reply: {told}" if told else "not a reply")
+
+
+@pytest.mark.parametrize("line", [b"220 hello hunter2", b"220-hello\r\n220 hunter2"])
+def test_what_it_says_of_a_secret_before_the_login_is_in_no_transcript(line: bytes) -> None:
+    session = Session(terms(auth=PLAIN))
+    session.say(line)
+    session.say(b"250-mx.example hunter2", b"250-X-SEEN hunter2 AGFubmEAaHVudGVyMg==", b"250 AUTH PLAIN")
+    assert session.say(b"334 " + b64encode(b"hunter2")) == b"*\r\n"
+    session.say(b"501 no hunter2")
+    told = [line for _, line in session.client.chronicle.transcript.lines]
+    assert "hunter2" not in repr(told)
+    assert "AGFu" not in repr(told)
+    assert "250-X-SEEN *** ***" in told
+    assert "501 no ***" in told
+    assert session.client.handshake is not None
+    assert session.client.handshake.greeting is not None
+    assert "hunter2" not in session.client.handshake.greeting.text
+
+
+def test_a_password_that_is_named_like_an_extension_takes_it_away_from_nobody() -> None:
+    session = Session(terms(auth=Credentials("anna", "PIPELINING", mechanisms=["PLAIN"])))
+    session.open(b"AUTH PLAIN", b"PIPELINING")
+    session.say(b"235 welcome")
+    assert session.client.uses("PIPELINING")
+
+
+def test_a_challenge_may_be_long() -> None:
+    session = own_session(b"hunter2", Odd(b"X-OWN", b"yes"))
+    session.open(b"AUTH X-OWN")
+    assert session.say(b"334 " + b64encode(b"x" * 9216)) == b64encode(b"yes") + b"\r\n"
+
+
+# A broken exchange.
+
+
+def given_up(*said: bytes) -> Session:
+    """A session whose server said what is no challenge; it was told ``*``."""
+    session = Session(terms(auth=PLAIN))
+    session.open(b"AUTH PLAIN")
+    assert session.say(b"334 !!", *said) == (b"*\r\n" if not said else b"")
+    return session
+
+
+def blames_the_challenge(session: Session) -> bool:
+    error = session.ready.error
+    return type(error) is ProtocolError and str(error) == "AUTH: a challenge that is not base64"
+
+
+def test_a_server_that_closes_then_was_at_fault_before() -> None:
+    session = given_up()
+    session.hang_up()
+    assert blames_the_challenge(session)
+    assert session.over
+
+
+def test_one_that_says_no_more_is_not_waited_for_long() -> None:
+    session = given_up()
+    session.network.elapse(4.9)
+    assert session.ready.came == 0
+    session.network.elapse(0.2)
+    assert blames_the_challenge(session)
+    assert session.over
+
+
+@pytest.mark.parametrize("behind", [b"421 too many errors", b"501 what", b"hm", b"250-x"])
+def test_whatever_it_says_with_it_it_was_at_fault_before(behind: bytes) -> None:
+    session = Session(terms(auth=PLAIN))
+    session.open(b"AUTH PLAIN")
+    session.say(b"334 !!", behind)
+    assert blames_the_challenge(session)
+    assert session.over
+
+
+def test_nor_is_garbage_in_answer_to_the_cancel_another_fault() -> None:
+    session = given_up()
+    session.say(b"hm")
+    assert isinstance(session.ready.error, ProtocolError)
+    assert session.over
+
+
 @pytest.mark.parametrize("first", [b"235 welcome", b"334 "])
 @pytest.mark.parametrize("second", [b"334 " + b64encode(b"hunter2"), b"250 hunter2", b"250-hunter2"])
 def test_what_comes_too_early_is_an_error_that_shows_no_secret(first: bytes, second: bytes) -> None:
@@ -492,6 +643,48 @@ def test_a_provider_that_fails_is_a_failure_to_connect(token: Any) -> None:
     assert str(error) == "the token provider failed: RuntimeError"
     assert isinstance(error.__cause__, RuntimeError)
     assert here.network.attempts == []
+    here.end()
+
+
+def test_a_provider_may_give_the_same_deferred_again_and_again() -> None:
+    token = succeed(TOKEN)
+    here = Submission()
+    for _ in range(3):
+        assert here.submit(by(lambda: token)).value.all_ok
+    assert token.result == TOKEN
+    here.end()
+
+
+def test_one_deferred_may_be_waited_for_by_many() -> None:
+    waiting = Deferred[str]()
+    here = Submission(users={USER: PASSWORD, "bert": "x"}, tokens={USER: TOKEN, "bert": TOKEN})
+    auths = [Credentials(name, token=lambda: waiting) for name in (USER, "bert")]
+    outcomes = [Outcome(here.deliver(auth=auth, tls=TLSMode.NO)) for auth in auths]
+    here.network.settle()
+    waiting.callback(TOKEN)
+    here.network.settle()
+    assert [outcome.value.all_ok for outcome in outcomes] == [True, True]
+    here.end()
+
+
+def test_a_deferred_that_has_failed_fails_whoever_asks_and_is_logged_by_nobody(logged_failures: Any) -> None:
+    failed: Deferred[Any] = fail(RuntimeError("the key is geheim"))
+    here = Submission()
+    for _ in range(2):
+        error = here.submit(by(Provider(failed))).error
+        assert str(error) == "the token provider failed: RuntimeError"
+    here.end()
+    del failed, error
+    gc.collect()
+    assert logged_failures.flush(RuntimeError) == []
+
+
+def test_the_token_that_was_refused_is_not_shown_by_who_repeats_it_to_the_next() -> None:
+    stale = "ya29.stale-but-secret"
+    here = Submission(faults=[Fault("AUTH", "REPLY", f"535 5.7.8 before {stale}\r\n".encode(), nth=2)])
+    error = here.submit(by(Provider(stale, TOKEN), mechanisms=["XOAUTH2"])).error
+    assert isinstance(error, Refused)
+    assert error.response == "535 5.7.8 before ***"
     here.end()
 
 

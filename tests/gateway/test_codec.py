@@ -551,7 +551,11 @@ def test_a_line_of_as_many_values_as_it_may_have_is_a_request() -> None:
         ({"message": "A" * 99_999}, "message: expected a string of base64"),
         ({"message": "A" * 99_999 + "\U0001f600"}, "message: expected a string of base64"),
         ({"message": ["A" * 99_999]}, "message: expected a string of base64"),
-        ({"helo": "A" * 2_000_000 + "\U0001f600"}, "expected at most 1048576 octets beside the message"),
+        ({"helo": "A" * 2_000_000 + "\U0001f600"}, "helo: expected"),
+        (
+            {"helo": "A" * 2_000_000 + "\U0001f600", "port": 0},
+            "expected at most 1048576 octets beside the message",
+        ),
         ({"helo": "\U0001f600" + "A" * 99_999, "sender": 1}, "sender: expected a string or null"),
     ],
 )

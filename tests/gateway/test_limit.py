@@ -230,3 +230,29 @@ async def test_a_port_that_comes_late_waits_with_the_others() -> None:
     running.clients[0].close()
     await until(waiting.answered)
     await running.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_hundreds_that_come_at_once_wait_in_the_kernel_and_not_for_it() -> None:
+    # Meanwhile the reactor has no turn, so nobody is accepted.
+    running = Running(tcp())
+    clients = running.connect(300)
+    for client in clients:
+        client.ask()
+    await until(lambda: all(client.answered() for client in clients))
+    await running.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_many_wait_is_as_the_endpoint_string_says() -> None:
+    running = Running(TCP4ServerEndpoint(reactor, 0, backlog=2, interface=LOOPBACK))
+    host: Any = running.daemon.ports[0].getHost()
+    waiting = []
+    # The kernel takes one or two more than it is told.
+    for _ in range(5):
+        with suppress(TimeoutError):
+            waiting.append(socket.create_connection((host.host, host.port), timeout=0.3))
+    assert 2 <= len(waiting) <= 4
+    for each in waiting:
+        each.close()
+    await running.stop()

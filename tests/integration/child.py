@@ -62,6 +62,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
     def wait_until_it_answers(self, ports: Sequence[int], *, greeting: bool = True) -> None:
         """
         Return once each port takes connections (and greets).

@@ -18,6 +18,7 @@ from .certificates import Certificates
 from .dovecot import Dovecot, sasl_socket
 from .exim import Exim
 from .postfix import Postfix
+from .rabbitmq import RabbitMQ
 from .smtp_sink import SmtpSink
 from .tree import Tree
 
@@ -38,7 +39,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, (Postfix, Exim, Dovecot)):
+            if isinstance(value, (Postfix, Exim, Dovecot, RabbitMQ)):
                 report.sections.append((f"log of {type(value).__name__}", value.log[-_LOG_SHOWN:]))
     return report
 
@@ -100,6 +101,18 @@ def dovecot(servers_tree: Tree, server_folder: Path) -> Iterator[Dovecot]:
     folder = server_folder / "dovecot"
     folder.mkdir()
     server = Dovecot(servers_tree, folder)
+    try:
+        server.wait_until_it_answers()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers_tree: Tree, certificates: Certificates, server_folder: Path) -> Iterator[RabbitMQ]:
+    folder = server_folder / "rabbitmq"
+    folder.mkdir()
+    server = RabbitMQ(servers_tree, folder, certificates)
     try:
         server.wait_until_it_answers()
         yield server

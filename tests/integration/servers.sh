@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches the mail servers that the integration tests talk to, from Debian's
 # (or Ubuntu's) packages, and unpacks them side by side into one folder:
-# Postfix, Exim, Dovecot, and swaks as a second opinion.
+# Postfix, Exim, Dovecot, swaks as a second opinion, and RabbitMQ with the parts
+# of Erlang that it needs.
 #
 #   sudo apt-get update && sudo tests/integration/servers.sh [--fresh]
 #
@@ -16,9 +17,9 @@
 # (smtp-sink, smtp-source, swaks), ready to run.
 set -eu
 
-packages="postfix exim4-daemon-light exim4-base dovecot-core dovecot-lmtpd libnss-wrapper swaks"
+packages="postfix exim4-daemon-light exim4-base dovecot-core dovecot-lmtpd libnss-wrapper swaks rabbitmq-server"
 servers="${SMTP_SERVERS:-/var/cache/twisted_smtpclient/servers}"
-form=3 # raise it when what stands below makes another tree of the same packages
+form=4 # raise it when what stands below makes another tree of the same packages
 complete="$servers/COMPLETE"
 wanted="form $form: $packages"
 case "$servers" in
@@ -40,10 +41,11 @@ fresh="$(mktemp -d "$servers.XXXXXX")"
 trap 'rm -rf "$fresh"' EXIT
 chmod 755 "$fresh"
 
-# The shared libraries that this machine lacks are what installing would bring.
+# The shared libraries that this machine lacks, and Erlang, are what installing
+# would bring.
 # One package at a time: together they are not installable.
 libraries="$(for package in $packages; do
-    apt-get install --simulate --no-install-recommends "$package" | sed -n 's/^Inst \(lib[^ ]*\) .*/\1/p'
+    apt-get install --simulate --no-install-recommends "$package" | sed -n 's/^Inst \(\(lib\|erlang-\)[^ ]*\) .*/\1/p'
 done | sort -u)"
 
 mkdir "$fresh/packages"
@@ -65,6 +67,9 @@ for library in "$fresh"/usr/lib/dovecot/libdovecot.so.*.*.*; do
     sed -i 's|/usr/lib/dovecot/modules\x00|modules\x00/////////////////|g' "$library"
 done
 
+# Erlang looks for itself where it would have been installed.
+sed -i "s|^\([[:space:]]*ROOTDIR=\)/usr/lib/erlang$|\1$servers/usr/lib/erlang|" "$fresh"/usr/lib/erlang/bin/erl
+
 # Below usr/lib and lib: Postfix's and Dovecot's own, and the one of this kind of machine.
 path="$(cd "$fresh" && for folder in usr/lib/postfix usr/lib/dovecot usr/lib/dovecot/modules/old-stats usr/lib/*-linux-gnu* lib/*-linux-gnu*; do
     [ ! -d "$folder" ] || printf '%s:' "$servers/$folder"
@@ -79,8 +84,9 @@ END
     chmod 755 "$fresh/bin/${program#*/}"
 done
 
+cd "$fresh/usr"
 for program in sbin/exim4 sbin/dovecot sbin/smtp-sink lib/postfix/sbin/master lib/postfix/sbin/smtpd \
-    lib/dovecot/lmtp lib/dovecot/auth; do
+    lib/dovecot/lmtp lib/dovecot/auth lib/erlang/bin/epmd lib/erlang/erts-*/bin/beam.smp; do
     lacking="$(LD_LIBRARY_PATH="$(echo "$path" | sed "s|$servers|$fresh|g")" ldd "$fresh/usr/$program" |
         sed -n 's/^[[:space:]]*\([^ ]*\) => not found/\1/p')"
     if [ -n "$lacking" ]; then
@@ -88,6 +94,7 @@ for program in sbin/exim4 sbin/dovecot sbin/smtp-sink lib/postfix/sbin/master li
         exit 1
     fi
 done
+cd /
 
 {
     echo "$wanted"

@@ -5,6 +5,7 @@ Tests of who logs in, and of what nobody else may see of it.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -264,3 +265,68 @@ def test_no_frame_of_ours_has_a_refused_secret_in_the_open(named: dict[str, Any]
     ours = [frame for frame in frames if "test_credentials" not in str(frame.code.path)]
     assert ours
     assert not any("hunter2" in repr(frame.f_locals) for frame in ours)
+
+
+# Token providers.
+
+
+class AllEqual:
+    """Providers that say of each other that they are the same."""
+
+    def __call__(self) -> str:
+        return "token"
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 1
+
+    def ask(self) -> str:
+        return "token"
+
+    def ask_another(self) -> str:
+        return "token"
+
+
+@dataclasses.dataclass
+class Unhashable:
+    """What Python makes of a dataclass."""
+
+    account: str
+
+    def __call__(self) -> str:
+        return "token"
+
+    def ask(self) -> str:
+        return "token"
+
+
+@pytest.mark.parametrize("make", [AllEqual, lambda: Unhashable("anna")], ids=["equal", "unhashable"])
+def test_providers_are_compared_by_identity(make: Callable[[], Any]) -> None:
+    one, other = make(), make()
+    assert one == other
+    assert Credentials("anna", token=one) == Credentials("anna", token=one)
+    assert Credentials("anna", token=one) != Credentials("anna", token=other)
+    assert len({Credentials("anna", token=each) for each in (one, one, other)}) == 2
+
+
+@pytest.mark.parametrize("make", [AllEqual, lambda: Unhashable("anna")], ids=["equal", "unhashable"])
+def test_bound_methods_are_compared_by_their_object_and_their_function(make: Callable[[], Any]) -> None:
+    one, other = make(), make()
+    assert Credentials("anna", token=one.ask) == Credentials("anna", token=one.ask)
+    assert hash(Credentials("anna", token=one.ask)) == hash(Credentials("anna", token=one.ask))
+    assert Credentials("anna", token=one.ask) != Credentials("anna", token=other.ask)
+    two = AllEqual()
+    assert Credentials("anna", token=two.ask) != Credentials("anna", token=two.ask_another)
+
+
+def test_a_spent_token_is_no_part_of_who_logs_in() -> None:
+    base = Credentials("anna", token=provider)
+    resolved = base.with_token(Secret("ya29.b"), spent=Secret("ya29.a"))
+    assert resolved == base.with_token(Secret("ya29.b"))
+    assert resolved.secrets == {Secret("ya29.a"), Secret("ya29.b")}
+    assert pickle.loads(pickle.dumps(resolved)).secrets == resolved.secrets
+    assert Credentials("anna", "a\u00a0b").secrets == {Secret("a\u00a0b"), Secret("a b")}
+    assert Credentials.external().secrets == frozenset()
+    assert base.secrets == frozenset()

@@ -160,6 +160,11 @@ def test_an_orcpt_has_a_type_and_is_encoded(orcpt: str, word: str) -> None:
     assert orcpt_parameter(orcpt) == f" ORCPT={word}".encode("ascii")
 
 
+def test_a_type_without_an_address_is_told_as_that() -> None:
+    with pytest.raises(InvalidRequest, match=r"^orcpt: expected an address behind x400;$"):
+        orcpt_parameter("x400;")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

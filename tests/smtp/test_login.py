@@ -4,6 +4,7 @@ Tests of logging in: which mechanism, what is said, what is believed.
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +28,7 @@ from twisted_smtpclient.smtp.credentials import Secret
 from twisted_smtpclient.smtp.extensions import Extensions
 from twisted_smtpclient.smtp.handshake import Action, Handshake, State
 from twisted_smtpclient.smtp.login import MAX_CHALLENGES, MAX_COMMAND, MAX_LINE, Channel, LogIn, Offer
-from twisted_smtpclient.smtp.sasl import CramMD5, Mechanism
+from twisted_smtpclient.smtp.sasl import MAX_DETAIL, CramMD5, Mechanism
 from twisted_smtpclient.smtp.scram import Binding
 
 ANNA = Credentials("anna", "hunter2")
@@ -556,6 +557,9 @@ def first_message(session: Session) -> bytes:
         # Who leaves -PLUS out does not support it; "y" would be refused.
         (VERIFIED, PLUS, ["SCRAM-SHA-256"], b"n,,"),
         (VERIFIED, ALL, ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"], b"y,,"),
+        # Who is offered -PLUS and says "y" is taken for one to whom it was hidden.
+        (VERIFIED, PLUS, ["SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"], b"n,,"),
+        (VERIFIED, PLUS, ["SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS"], b"n,,"),
     ],
 )
 def test_the_server_is_told_whether_we_would_have_bound_the_channel(
@@ -707,6 +711,87 @@ def test_nor_is_one_that_it_repeats_within_the_exchange() -> None:
     with pytest.raises(Refused) as caught:
         session.hear(535)
     assert caught.value.detail == '{"status":"401","token":"***"}'
+
+
+LONG = Credentials("anna", token="ya29." + "".join(f"{n:x}_" for n in range(400)))
+
+
+@pytest.mark.parametrize(
+    ("credentials", "before", "escaped"),
+    [
+        (LONG, "", False),
+        # Octet 500, where an error's text is cut, is within it.
+        (TOKEN, "x" * 458, False),
+        (Credentials("anna", token="ya29/a/b/c"), "", True),
+        (Credentials("anna", token="ya29\\a\\b\\c"), "line\n", False),
+    ],
+)
+def test_nor_is_one_that_would_be_cut_or_escaped_in_the_errors_text(
+    credentials: Credentials, before: str, escaped: bool
+) -> None:
+    assert credentials.token is not None
+    said = json.dumps({"status": "401", "more": before, "bad": credentials.token.text})
+    session = Session(credentials)
+    session.offered("XOAUTH2")
+    session.handshake.receive(reply(334, ""))
+    session.asked((said.replace("/", "\\/") if escaped else said).encode())
+    with pytest.raises(Refused) as caught:
+        session.hear(535)
+    assert "ya29" not in str(caught.value)
+    assert '"***"' in caught.value.detail
+    assert len(caught.value.detail) <= 2 * MAX_DETAIL
+
+
+def test_nor_is_one_in_a_challenge_that_a_fault_quotes() -> None:
+    class Quoting(CramMD5):
+        def step(self, challenge: bytes) -> bytes:
+            raise ProtocolError(f"AUTH X: it says {challenge.decode()}")
+
+    session = Session(ANNA, own=[Offer("CRAM-MD5", lambda: Quoting(ANNA), False)])
+    session.offered("CRAM-MD5")
+    assert session.asked(b"hunter2\x1b") == b"*"
+    with pytest.raises(ProtocolError, match=r"^AUTH X: it says \*\*\*\\x1b$"):
+        session.hear(501)
+
+
+@pytest.mark.parametrize("code", [554, 421, 354])
+def test_nor_is_one_that_it_knew_before(code: int) -> None:
+    handshake = Handshake(Server(host="mx"), "me", login=LogIn(Server(host="mx"), ANNA))
+    with pytest.raises((Refused, ProtocolError)) as caught:
+        handshake.receive(reply(code, "5.7.1 go away, hunter2"))
+    assert "go away, ***" in str(caught.value)
+    handshake = Handshake(Server(host="mx"), "me", login=LogIn(Server(host="mx"), ANNA))
+    handshake.receive(reply(220, "hello hunter2"))
+    assert handshake.greeting == reply(220, "hello ***")
+    with pytest.raises((Refused, ProtocolError)) as caught:
+        handshake.receive(reply(code, "no hunter2"))
+    assert "no ***" in str(caught.value)
+
+
+def test_what_is_offered_is_told_without_a_secret_and_read_with_it() -> None:
+    session = Session(Credentials("anna", "XHUNTER2", mechanisms=["LOGIN"]))
+    assert "PLAIN (" in unsupported(session, "XHUNTER2 PLAIN", "X-XHUNTER2")
+    assert "XHUNTER2" not in unsupported(Session(Credentials("anna", "XHUNTER2")), "XHUNTER2")
+    assert session.handshake.extensions["AUTH"] == ("XHUNTER2", "PLAIN")
+    assert dict(session.handshake.told_extensions) == {"AUTH": ("***", "PLAIN")}
+    fresh = Handshake(Server(host="mx"), "me")
+    assert dict(fresh.told_extensions) == {}
+
+
+def test_what_was_offered_in_clear_is_not_told_behind_tls() -> None:
+    session = Session(channel=CLEAR)
+    session.offered("PLAIN", "STARTTLS")
+    session.handshake.receive(reply(220))
+    session.handshake.tls_established()
+    assert dict(session.handshake.told_extensions) == {}
+
+
+def test_a_token_that_was_refused_before_this_one_is_a_secret_too() -> None:
+    credentials = TOKEN.with_token(Secret("ya29.fresh-one"), spent=Secret("ya29.stale-one"))
+    session = Session(credentials)
+    session.offered("XOAUTH2")
+    with pytest.raises(Refused, match=r"535 before \*\*\*, now \*\*\*$"):
+        session.hear(535, "before ya29.stale-one, now ya29.fresh-one")
 
 
 def test_a_name_is_no_secret() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.smtp.feeding import feed_each_way
 from twisted_smtpclient.errors import ProtocolError
 from twisted_smtpclient.smtp.reply import (
+    MAX_CHALLENGE,
     MAX_LINE,
     MAX_LINES,
     MAX_REPLY,
@@ -34,7 +35,7 @@ def take(pieces: Iterable[bytes]) -> tuple[list[Reply], str | None, bool]:
     for piece in pieces:
         replies += parser.feed(piece)
         # The last line may be whole and yet wait for its CRLF.
-        assert held(parser) <= MAX_REPLY + MAX_LINE + 1
+        assert held(parser) <= MAX_REPLY + MAX_CHALLENGE + 1
         assert len(parser._lines) <= MAX_LINES
         assert parser.error is None or type(parser.error) is ProtocolError
     return replies, None if parser.error is None else str(parser.error), parser.pending
@@ -92,6 +93,23 @@ def test_the_bound_on_a_line_is_the_same_for_any_split(excess: int, end: bytes) 
     for place in range(MAX_LINE - 4, len(octets) + 1):
         assert take([octets[:place], octets[place:]]) == outcome
     assert take(octets[at : at + 1] for at in range(len(octets))) == outcome
+
+
+@pytest.mark.parametrize("excess", range(-2, 4))
+@pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r\r\n", b"x\r\n", b""])
+def test_the_bound_on_a_challenge_is_the_same_for_any_split(excess: int, end: bytes) -> None:
+    octets = b"334 ".ljust(MAX_CHALLENGE + excess, b"x") + end
+    outcome = take([octets])
+    for place in (1, 3, 4, 5, MAX_LINE, *range(MAX_CHALLENGE - 4, len(octets) + 1)):
+        assert take([octets[:place], octets[place:]]) == outcome
+
+
+def test_a_challenge_may_be_as_long_as_rfc_4954_has_it_and_nothing_else_may() -> None:
+    # Section 4: 12288 octets of base64.
+    assert one(b"334 " + b"x" * 12288 + b"\r\n").lines[0][4:] == b"x" * 12288
+    assert refuse(b"334 " + b"x" * 12289, "a reply line of more than 12292 octets") == []
+    for other in (b"334-", b"235 ", b"334"):
+        assert refuse(other.ljust(MAX_LINE + 1, b"x"), "a reply line of more than 4096 octets") == []
 
 
 @given(st.lists(st.binary(max_size=40) | STREAMS, max_size=20))

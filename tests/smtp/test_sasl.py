@@ -21,6 +21,7 @@ from twisted_smtpclient.smtp.sasl import (
     OAuthBearer,
     Plain,
     XOAuth2,
+    printable,
 )
 from twisted_smtpclient.smtp.scram import Binding, Scram
 
@@ -47,7 +48,7 @@ def test_each_has_its_name_and_says_whether_it_shows_the_secret(name: str) -> No
     mechanism = MAKE[name]()
     assert mechanism.name == name
     assert mechanism.shows_secret is (name in SHOW_SECRETS)
-    assert mechanism.detail == ""
+    assert mechanism.detail == b""
     # Only SCRAM's server has something to show before it may be believed.
     assert mechanism.finished is not name.startswith("SCRAM")
 
@@ -113,7 +114,7 @@ def test_why_a_token_will_not_do_is_kept_and_acknowledged_once(name: str, answer
     mechanism.start()
     error = b'{"status":"invalid_token","scope":"example_scope"}'
     assert mechanism.step(error) == answer
-    assert mechanism.detail == error.decode()
+    assert mechanism.detail == error
     # A success behind an error is none.
     assert not mechanism.finished
     with pytest.raises(ProtocolError):
@@ -125,9 +126,7 @@ def test_why_a_token_will_not_do_is_kept_and_acknowledged_once(name: str, answer
     [(b"a\r\nb\x1b", r"a\r\nb\x1b"), (b"\xff", r"\xff"), (b"x" * 3000, "x" * MAX_DETAIL)],
 )
 def test_what_a_server_says_of_a_failure_is_fit_for_an_errors_text(said: bytes, detail: str) -> None:
-    mechanism = MAKE["XOAUTH2"]()
-    mechanism.step(said)
-    assert mechanism.detail == detail
+    assert printable(said) == detail
 
 
 # Out of turn.

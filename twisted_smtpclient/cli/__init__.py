@@ -1,5 +1,5 @@
 """
-The command line: ``demo``, ``send``, ``probe`` and ``sink``.
+The command line: ``demo``, ``send``, ``probe``, ``sink`` and ``amqp-setup``.
 
 Each command is a module with ``add_arguments(parser)`` and ``run(arguments)``,
 which gives the exit status.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from . import demo, probe, send, sink
+from . import amqp_setup, demo, probe, send, sink
 from .exit import INTERRUPTED, Interrupted
 
 __all__ = ["main"]
@@ -26,9 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for module in (demo, send, probe, sink):
+    for module in (demo, send, probe, sink, amqp_setup):
         summary, _, rest = (module.__doc__ or "").strip().partition("\n\n")
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].replace("_", "-")
         command = commands.add_parser(
             name,
             help=summary[:1].lower() + summary[1:].rstrip("."),

@@ -78,6 +78,12 @@ class _Connecting(Factory, Generic[P]):
     def _connected(self, _: object) -> None:
         if self._built is None:
             self._end(ConnectionFailed(f"Cannot connect to {self._server}: the endpoint built no protocol"))
+        elif self._built.transport is None:
+            self._end(
+                ConnectionFailed(
+                    f"Cannot connect to {self._server}: the endpoint did not connect its protocol"
+                )
+            )
         else:
             self._end(self._built)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
@@ -24,6 +24,7 @@ from ..smtp.login import Channel, LogIn, Offer
 from ..smtp.policy import Server, TLSMode, is_loopback
 from ..smtp.scram import EXPORTER, Binding
 from .connect import Reactor
+from .tls import is_for
 
 T = TypeVar("T")
 
@@ -85,19 +86,22 @@ def _is_local(peer: object) -> bool:
 # TLS.
 
 
-def channel_of(connection: object, verified: bool | None) -> Channel:
+def channel_of(connection: object, verified: bool | None, name: str | None = None) -> Channel:
     """
     What a connection under TLS is to a login.
 
     :param connection: what the transport has for its handle.
     :param verified: whether the certificate is in order; None where the context
         was the user's, who has had it verified or has not.
+    :param name: whose certificate it is to be then, for many a context looks at
+        the chain alone; None where nobody has named the server.
     """
     if not isinstance(connection, SSL.Connection):
         # TLS of another making, of which nothing is known.
         return Channel(True, bool(verified))
     if verified is None:
         verified = bool(connection.get_context().get_verify_mode() & SSL.VERIFY_PEER)
+        verified = verified and (name is None or is_for(connection, name))
     return Channel(True, verified, tuple(_bindings(connection)))
 
 
@@ -128,7 +132,7 @@ class _Own:
     """A user's ``IClientAuthentication`` as a mechanism; the server begins."""
 
     finished = True
-    detail = ""
+    detail = b""
 
     def __init__(self, name: str, shows_secret: bool, authenticator: Any, secret: object) -> None:
         self.name = name
@@ -184,8 +188,30 @@ def ask_for_token(server: Server, reactor: Reactor) -> Deferred[Secret]:
     assert server.auth.token_provider is not None
     seconds = server.connection_timeout
     asked: Deferred[Any] = maybeDeferred(server.auth.token_provider)
-    asked.addTimeout(seconds, reactor)
-    return asked.addCallbacks(Secret, _no_token, errbackArgs=(seconds,))
+    # Ours; the provider may give the same one to who asks next.
+    answer: Deferred[Any] = Deferred(lambda _: asked.cancel())
+    asked.addBoth(_pass_on, answer)
+    answer.addTimeout(seconds, reactor)
+    return answer.addCallbacks(Secret, _no_token, errbackArgs=(seconds,))
+
+
+class _Failed(NamedTuple):
+    """
+    Stands in a provider's Deferred for its failure, for the next who asks: left
+    there it would be logged, which may tell a secret.
+    """
+
+    failure: Failure
+
+
+def _pass_on(outcome: Any, answer: Deferred[Any]) -> Any:
+    if isinstance(outcome, Failure):
+        outcome = _Failed(outcome)
+    if isinstance(outcome, _Failed):
+        answer.errback(outcome.failure)
+    else:
+        answer.callback(outcome)
+    return outcome
 
 
 def _no_token(failure: Failure, seconds: float) -> Any:
@@ -227,5 +253,5 @@ def open_with_token(
         again: Secret = yield ask()
         if again == token:
             raise
-        session = yield open_session(auth.with_token(again))
+        session = yield open_session(auth.with_token(again, spent=token))
     return session

@@ -113,11 +113,16 @@ class Opening:
 
     def overdue(self) -> DeliveryError:
         """What it means that the timer ran out."""
+        if self.handshake.fault is not None:
+            return self.handshake.fault
         what = "the TLS handshake was not complete" if self._tls_pending else self._no_reply()
         return ResponseTimeout(f"{what} within {self._bound():g} s")
 
     def loss(self, reason: Failure) -> DeliveryError:
         """What it means that the connection was lost for ``reason``."""
+        if self.handshake.fault is not None:
+            # Whether it says 501 to the "*" or just goes, it was at fault before.
+            return self.handshake.fault
         cause = reason.getErrorMessage()
         if not self._tls_pending and not self._failed_tls_of_the_transport(reason):
             return ConnectionLost(f"connection lost, {self._no_reply()}: {cause}")
@@ -129,9 +134,9 @@ class Opening:
         return TLSFailed(f"the TLS handshake failed: {cause}")
 
     def _failed_tls_of_the_transport(self, reason: Failure) -> bool:
-        """Its handshake is under way until the first octet has come."""
+        """Its handshake is under way until the first octet has come, and may fail behind that."""
         waits = self._unjudged and self.handshake.state is State.GREETING
-        return waits and bool(reason.check(SSL.Error, VerificationError))
+        return bool(reason.check(VerificationError) or (waits and reason.check(SSL.Error)))
 
     def _judge(self) -> None:
         self._unjudged = False
@@ -147,6 +152,9 @@ class Opening:
         return "no greeting" if self.handshake.state is State.GREETING else f"no reply to {command}"
 
     def _bound(self) -> float:
+        if self.handshake.fault is not None:
+            # There is nothing to be had of it but an end in order.
+            return self._timeouts.quit
         greeting = self.handshake.state is State.GREETING
         return self._timeouts.greeting if greeting else self._timeouts.other
 
@@ -154,6 +162,8 @@ class Opening:
         self._watch.expect(self._bound())
 
     def _too_early(self, command: str, replies: list[Reply]) -> DeliveryError:
+        if self.handshake.fault is not None:
+            return self.handshake.fault
         if replies and replies[0].code == 421 and self.handshake.state is not State.TLS:
             return Refused(command, 421, replies[0].text)
         if not replies and self._parser.error is not None:

@@ -149,7 +149,7 @@ def _seen(session: PipeliningESMTPClient) -> Probe:
     assert handshake.greeting is not None
     return Probe(
         greeting=handshake.greeting.text,
-        extensions=handshake.extensions,
+        extensions=handshake.told_extensions,
         tls=session.tls_session,
         authenticated=handshake.authenticated,
         limits=Limits.of(handshake.extensions),

@@ -46,7 +46,7 @@ from .connect import Reactor
 from .exchange import Exchange, tell
 from .login import channel_of, check_resolved, log_in
 from .opening import Opening
-from .tls import ClientTLS, ServerTLS
+from .tls import ClientTLS, ServerTLS, certified_name
 from .watch import Watch
 
 
@@ -180,6 +180,7 @@ class Session(UnreachedESMTPClient):
         )
         if self._tls is None and self.server.tls is not TLSMode.NO:
             self._tls = ClientTLS().terms(self.server)
+        self._redaction = handshake.redaction
         self._opening = Opening(
             handshake,
             self.transport,
@@ -263,25 +264,27 @@ class Session(UnreachedESMTPClient):
             self._exchange.take(replies, self._parser)
         elif self._opening is not None:
             done = self._opening.take(replies)
-            self._redaction = self._opening.handshake.redaction
             if done:
                 self._begin(self._opening.handshake)
 
     def _redacted(self, replies: list[Reply], redaction: Redaction) -> list[Reply]:
-        """What the server says behind AUTH, fit for errors and results."""
+        """What the server says where somebody logs in, fit for errors and results."""
         if self._parser.error is not None:
             self._parser.error = redaction.blunt(self._parser.error)
-        if self._exchange is None and replies and replies[0].code == 334:
-            # A challenge is read as it stands, and told to nobody.
-            return [replies[0], *redaction.clean(replies[1:])]
+        if self._exchange is None:
+            # What the handshake waits for it reads as it stands: a challenge, or
+            # what EHLO offers.
+            return [*replies[:1], *redaction.clean(replies[1:])]
         return redaction.clean(replies)
 
     def _channel(self) -> Channel:
         """What the connection is by now to somebody who would log in on it."""
         if not self._tlsMode:
             return Channel()
-        ours = self.context is None and self._tls is not None
-        return channel_of(self.transport.getHandle(), self._tls_is_verified if ours else None)
+        handle = self.transport.getHandle()
+        if self.context is None and self._tls is not None:
+            return channel_of(handle, self._tls_is_verified)
+        return channel_of(handle, None, certified_name(self.server) if self._terms_are_given else None)
 
     def _begin(self, handshake: Handshake) -> None:
         """The handshake is done: mails may be sent."""

@@ -132,7 +132,7 @@ class ServerTLS:
         self._made = False
         self._required = server.tls.verified
         self._fingerprint = server.tls_fingerprint
-        self._name = server.tls_name or (server.host if server.unix_path is None else None)
+        self._name = certified_name(server)
         self._chain_complaint: str | None = None
 
     @property
@@ -188,14 +188,24 @@ class ServerTLS:
             return self._chain_complaint
         if self._name is None:
             return "no name to hold it against"
-        try:
-            if _is_address(self._name):
-                verify_ip_address(connection, self._name)
-            else:
-                verify_hostname(connection, self._name.rstrip("."))
-        except (VerificationError, ValueError, crypto.Error):
-            return f"it is not for {self._name}"
-        return None
+        return None if is_for(connection, self._name) else f"it is not for {self._name}"
+
+
+def certified_name(server: Server) -> str | None:
+    """Whose certificate a server is to have; None where it has no such name."""
+    return server.tls_name or (server.host if server.unix_path is None else None)
+
+
+def is_for(connection: SSL.Connection, name: str) -> bool:
+    """Whether a connection's certificate is for ``name``, a host or an address."""
+    try:
+        if _is_address(name):
+            verify_ip_address(connection, name)
+        else:
+            verify_hostname(connection, name.rstrip("."))
+    except (VerificationError, ValueError, crypto.Error):
+        return False
+    return True
 
 
 def _is_address(name: str) -> bool:

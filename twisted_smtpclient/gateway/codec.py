@@ -160,7 +160,7 @@ class RequestDecoder:
         """
         if len(line) > LONG and line.count(b",") > self._max_values:
             most = f"expected at most {self._max_values} values in a line, recipients included"
-            return Rejection(id_at_the_start(bytes(line[:LONG])), RequestTooLarge(most))
+            return Rejection.of(id_at_the_start(bytes(line[:LONG])), RequestTooLarge(most))
         try:
             given = self._decode(line)
         except _REFUSALS:
@@ -186,7 +186,7 @@ class RequestDecoder:
                 return self._uncommon(given, line)
             envelope = Envelope(sender, recipients)  # type: ignore[arg-type]  # strings all, by the count
         except InvalidRequest as error:
-            return Rejection(given.id, error)
+            return Rejection.of(given.id, error)
         return Request(request_id, server, envelope, Content(given.message), reuse)
 
     def _server(self, given: RequestFields) -> tuple[Server, int]:
@@ -228,7 +228,7 @@ class RequestDecoder:
                 given.tls = "IMPLICIT" if given.port == SUBMISSIONS_PORT else "DEPEND"
             server, _ = self._server(given)
         except InvalidRequest as error:
-            return Rejection(given.id, error)
+            return Rejection.of(given.id, error)
         eightbitmime = Mode.TRY if given.eightbitmime is UNSET else Mode(given.eightbitmime)
         content = Content(given.message, binary=given.binary is True, eightbitmime=eightbitmime)
         reuse = True if given.reuse is UNSET else given.reuse
@@ -259,9 +259,9 @@ class RequestDecoder:
         if not isinstance(error, InvalidRequest):
             error = InvalidRequest(f"not such JSON: {error}")
         try:
-            return Rejection(self._decode(line).id, error)
+            return Rejection.of(self._decode(line).id, error)
         except _REFUSALS:
-            return Rejection(UNSET, error)
+            return Rejection.of(UNSET, error)
 
     def _probe(self, line: bytes | bytearray) -> ProbeRequest | Rejection | None:
         """The probe that a line without fault asks for, if it does."""
@@ -274,7 +274,7 @@ class RequestDecoder:
         try:
             server, _ = self._server(given)
         except InvalidRequest as error:
-            return Rejection(given.id, error)
+            return Rejection.of(given.id, error)
         return ProbeRequest(
             given.id, server, _or_none(given.deadline), given.trace is True, given.transcript is True
         )
@@ -292,9 +292,10 @@ def _without_message(line: bytes | bytearray) -> bytes | bytearray:
     """The line without its message, where that makes it much shorter."""
     if len(line) <= LONG:
         return line
-    begun = line.find(b'"', line.find(b'"message"') + len(b'"message"')) + 1
+    name = line.find(b'"message"')
+    begun = line.find(b'"', name + len(b'"message"')) + 1
     ended = line.find(b'"', begun)
-    return line[:begun] + line[ended:] if 0 < begun < ended else line
+    return line[:begun] + line[ended:] if name >= 0 and 0 < begun < ended else line
 
 
 def _find_fault(line: bytes | bytearray) -> Rejection | None:
@@ -302,8 +303,10 @@ def _find_fault(line: bytes | bytearray) -> Rejection | None:
     line = _without_message(line)
     if len(line) > MAX_AGAIN and not line.isascii():
         # One character beyond the first 65,536 makes four octets of each.
-        error = InvalidRequest(f"expected at most {MAX_AGAIN} octets beside the message, or all of them ASCII")
-        return Rejection(id_at_the_start(bytes(line[:LONG])), error)
+        error = InvalidRequest(
+            f"expected at most {MAX_AGAIN} octets beside the message, or all of them ASCII"
+        )
+        return Rejection.of(id_at_the_start(bytes(line[:LONG])), error)
     return find_fault(line)
 
 

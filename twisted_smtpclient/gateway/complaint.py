@@ -32,7 +32,15 @@ from .schema import (
     types_of,
 )
 
-__all__ = ["Rejection", "check_spelling", "check_uncommon", "find_fault", "given_in", "id_at_the_start"]
+__all__ = [
+    "Rejection",
+    "as_value",
+    "check_spelling",
+    "check_uncommon",
+    "find_fault",
+    "given_in",
+    "id_at_the_start",
+]
 
 
 class Rejection(NamedTuple):
@@ -44,6 +52,22 @@ class Rejection(NamedTuple):
 
     id: RequestId
     error: DeliveryError
+
+    @classmethod
+    def of(cls, request_id: RequestId, error: DeliveryError) -> Rejection:
+        """With the error as a value, which keeps nothing of the line alive."""
+        return cls(request_id, as_value(error))
+
+
+def as_value(error: DeliveryError) -> DeliveryError:
+    """
+    An error without the frames that it was raised in.
+
+    These hold what they worked on, a line of 64 MiB maybe, and who holds the
+    error is often one of them: a cycle, which stays until the collector comes.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 #: A field's name is told back up to here: the names that we know have at most
@@ -65,7 +89,7 @@ def find_fault(line: bytes | bytearray) -> Rejection | None:
     try:
         given = _read(line, repeated)
     except InvalidRequest as error:
-        return Rejection(UNSET, error)
+        return Rejection.of(UNSET, error)
     try:
         _check_names(given)
         if repeated:
@@ -74,7 +98,7 @@ def find_fault(line: bytes | bytearray) -> Rejection | None:
         _check_types(given)
         _check_required(given)
     except InvalidRequest as error:
-        return Rejection(UNSET if "id" in repeated else _valid_id(given), error)
+        return Rejection.of(UNSET if "id" in repeated else _valid_id(given), error)
     return None
 
 

@@ -24,7 +24,17 @@ from .journal import Journal
 from .keys import KEY_TTL, Keys
 from .memory import Memory
 from .reply import encode_cancel, encode_error
-from .under_way import FAULT, Answer, Delivering, Probing, UnderWay
+from .under_way import (
+    FAULT,
+    Answer,
+    Delivering,
+    Ended,
+    Probing,
+    Tell,
+    TellingOfDelivery,
+    TellingOfProbe,
+    UnderWay,
+)
 
 __all__ = ["FAULT", "Answer", "Deliverer", "Deliveries"]
 
@@ -128,12 +138,27 @@ class Deliveries:
             self.rejected["ShuttingDown"] += 1
             answer(encode_error(request.id, ShuttingDown(SHUTTING_DOWN)))
             return
-        under_way: UnderWay[Any]
         if isinstance(request, Request):
-            under_way = Delivering(self, request, answer, client)
+            self._begin(Delivering(self, request, answer, client))
         else:
             assert isinstance(request, ProbeRequest)
-            under_way = Probing(self, request, answer, client)
+            self._begin(Probing(self, request, answer, client))
+
+    def tell(self, request: Request | ProbeRequest, tell: Tell, client: object = None) -> None:
+        """
+        As :meth:`start`, for who wants the outcome as it is.
+
+        :param tell: is called exactly once; maybe before this returns.
+        """
+        if self.draining:
+            tell(Ended(ShuttingDown(SHUTTING_DOWN), None))
+        elif isinstance(request, Request):
+            self._begin(TellingOfDelivery(self, request, tell, client))
+        else:
+            self._begin(TellingOfProbe(self, request, tell, client))
+
+    def _begin(self, under_way: UnderWay[Any]) -> None:
+        client = under_way.client
         theirs = self._under_way.get(client)
         if theirs is None:
             theirs = self._under_way[client] = set()

@@ -14,6 +14,9 @@ from .memory import Memory
 __all__ = ["CLIENT", "Holding"]
 
 #: Octets of a client that says nothing: its transport, protocol and buffers.
+#: Of 8,000 on TCP each took 4,100 when it had connected, and 5,400 once it had
+#: had a reply (CPython 3.11, resident memory).  Over TLS it takes another 25 KiB
+#: of OpenSSL's, which are not counted: they are the same whatever it sends.
 CLIENT: Final = 6144
 
 #: Seconds after which one that does not read its replies is dropped, where

@@ -39,7 +39,7 @@ from .holding import CLIENT, Holding
 from .limit import MAX_CLIENTS, ClientLimit
 from .reply import encode_error, wire_name
 from .schema import RequestId
-from .token import TokenProtocol, Tokens
+from .token import TokenProtocol, Tokens, can_half_close
 from .under_way import RECIPIENT
 
 __all__ = ["MAX_IN_FLIGHT", "MAX_REQUEST", "JSONLinesFactory", "JSONLinesProtocol"]
@@ -115,16 +115,6 @@ class JSONLinesProtocol(Protocol):
             f"{'reading' if self._reading else 'not reading'}>"
         )
 
-    @property
-    def paused(self) -> bool:
-        """Whether it is not read from, for what is under way or not read by it."""
-        return not self._reading
-
-    @property
-    def waiting(self) -> int:
-        """Lines that were read and not taken yet."""
-        return len(self._lines)
-
     # Connection
 
     def connectionMade(self) -> None:
@@ -142,6 +132,10 @@ class JSONLinesProtocol(Protocol):
         socket.bufferSize = self.factory.bite
 
     def readConnectionLost(self) -> None:
+        if self._closed:
+            # It has heard that there is nothing more.
+            self.transport.loseConnection()
+            return
         self._ended = True
         line = self._buffer.end()
         if line != b"":
@@ -289,7 +283,15 @@ class JSONLinesProtocol(Protocol):
         if not self._closed:
             self._closed = True
             self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            if self._ended or not can_half_close(self.transport):
+                self.transport.loseConnection()
+                return
+            # To close while it still sends is to reset the connection, and
+            # the replies that have not arrived are lost.  What still comes is
+            # not looked at; the drain's end is the bound.
+            self.transport.loseWriteConnection()
+            if not self._reading:
+                self.transport.resumeProducing()
 
     def abort(self) -> None:
         """Close now; what the client has not taken is lost."""
@@ -377,8 +379,8 @@ class JSONLinesFactory(Factory):
         return {
             "clients": len(self.clients),
             "clients_accepted": self._accepted,
-            "clients_paused": sum(client.paused for client in admitted),
-            "requests_waiting": sum(client.waiting for client in admitted),
+            "clients_paused": sum(not client._reading for client in admitted),
+            "requests_waiting": sum(len(client._lines) for client in admitted),
         }
 
     def too_large(self) -> RequestTooLarge:

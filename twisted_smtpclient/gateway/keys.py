@@ -23,6 +23,7 @@ from ..errors import Cancelled, DeliveryError, InternalError, InvalidRequest, Qu
 from ..smtp.result import DeliveryResult, RecipientStatus, Status
 from ..smtp.trace import Trace
 from .codec import Request
+from .complaint import as_value
 from .memory import Memory
 from .under_way import FAULT
 
@@ -186,7 +187,7 @@ class _Known:
     def _ended(self, outcome: DeliveryResult | Failure) -> None:
         if isinstance(outcome, Failure):
             error = outcome.value
-            self._outcome = error if isinstance(error, DeliveryError) else InternalError(FAULT)
+            self._outcome = as_value(error) if isinstance(error, DeliveryError) else InternalError(FAULT)
         else:
             self._outcome = outcome
         waiting, self._waiting = self._waiting, []

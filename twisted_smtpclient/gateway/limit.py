@@ -16,6 +16,13 @@ from twisted.logger import Logger
 
 __all__ = ["MAX_CLIENTS", "ClientLimit"]
 
+#: Connections that wait to be accepted, where an endpoint string says nothing of
+#: it: with Twisted's 50 a thousand that come at once take seconds, for the kernel
+#: drops what is beyond, and the client's tries again after 1 s, 2 s, 4 s.  The
+#: kernel has a bound of its own (net.core.somaxconn).
+BACKLOG: Final = 4096
+_TWISTED_BACKLOG: Final = 50
+
 #: Each takes a file descriptor and, while idle, some 5 KiB.
 MAX_CLIENTS: Final = 10_000
 
@@ -55,6 +62,9 @@ class ClientLimit:
             watched: Any = port
             watched.doRead = partial(self._accept, port, accept)
             self._ports.append(port)
+            if port.backlog == _TWISTED_BACKLOG:
+                # To listen once more is to change it.
+                port.socket.listen(BACKLOG)
             if self.full:
                 watched.pauseProducing()
 

@@ -18,7 +18,15 @@ from ..smtp.result import DeliveryResult, RecipientStatus, Status
 from ..smtp.trace import Side, Trace
 from .schema import RequestId
 
-__all__ = ["WIRE_NAMES", "encode_error", "encode_probe", "encode_result", "wire_name"]
+__all__ = [
+    "WIRE_NAMES",
+    "Ask",
+    "encode_error",
+    "encode_probe",
+    "encode_result",
+    "encode_verdicts",
+    "wire_name",
+]
 
 #: What each error is called in a reply, and in the log.
 WIRE_NAMES: Final[Mapping[type[DeliveryError], str]] = {
@@ -82,6 +90,7 @@ class _Told(Struct, kw_only=True):
 
     trace: _Trace | UnsetType = UNSET
     transcript: list[tuple[Side, str]] | UnsetType = UNSET
+    redelivered: bool | UnsetType = UNSET
 
 
 class _ResultReply(_Told):
@@ -151,23 +160,33 @@ def encode_cancel(request_id: RequestId, cancelled: bool) -> bytes:
     return _encode(_CancelReply(request_id, "ok", cancelled))
 
 
-def encode_result(request_id: RequestId, result: DeliveryResult, ask: Ask | None = None) -> bytes:
+def encode_result(
+    request_id: RequestId, result: DeliveryResult, ask: Ask | None = None, *, redelivered: bool = False
+) -> bytes:
     """
     The reply, without its line end, where the server has given its verdicts.
 
     :param ask: what is to be told besides.
+    :param redelivered: whether another process may have delivered it too.
     """
     reply = _ResultReply(request_id, "ok", result.sender, _delivery_status(result.recipients))
+    if redelivered:
+        reply.redelivered = True
     return _encode(reply if ask is None else _tell(reply, ask))
 
 
-def encode_error(request_id: RequestId, error: DeliveryError, ask: Ask | None = None) -> bytes:
+def encode_error(
+    request_id: RequestId, error: DeliveryError, ask: Ask | None = None, *, redelivered: bool = False
+) -> bytes:
     """
     The reply, without its line end, where there is no verdict.
 
     :param ask: what is to be told besides.
+    :param redelivered: whether another process may have delivered it.
     """
     reply = _ErrorReply(request_id, "error", wire_name(error), f"{PREFIX}{error}", bool(error.temporary))
+    if redelivered:
+        reply.redelivered = True
     if error.in_doubt:
         reply.indoubt = True
     if isinstance(error, errors.Refused):
@@ -193,6 +212,11 @@ def encode_probe(request_id: RequestId, probe: Probe, ask: Ask | None = None) ->
         probe.authenticated,
     )
     return _encode(reply if ask is None else _tell(reply, ask))
+
+
+def encode_verdicts(recipients: Sequence[RecipientStatus]) -> bytes:
+    """``deliveryStatus`` of a reply, alone."""
+    return _encode(_delivery_status(recipients))
 
 
 def _tell(reply: T, ask: Ask) -> T:

@@ -259,7 +259,7 @@ class TokenProtocol(Protocol):
         self._stop_timer()
         _log.info("{peer} was turned away: it has shown no token", peer=self.transport.getPeer())
         self.transport.write(encode_error(request_id, NotAllowed(_EXPECTED)) + b"\n")
-        if _can_half_close(self.transport):
+        if can_half_close(self.transport):
             self.transport.loseWriteConnection()
             self._timer = self.factory.clock.callLater(LAST_WORDS, self.abort)
         else:
@@ -283,7 +283,8 @@ class TokenProtocol(Protocol):
             timer.cancel()
 
 
-def _can_half_close(transport: object) -> bool:
+def can_half_close(transport: object) -> bool:
+    """Whether what is written can end before what is read does."""
     # TLS says what the transport below it can, and cannot do it itself.
     return IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
 

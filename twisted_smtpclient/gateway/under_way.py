@@ -6,7 +6,7 @@ answered exactly once, told to the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -23,10 +23,36 @@ from .reply import Ask, encode_error, encode_probe, encode_result
 if TYPE_CHECKING:
     from .delivery import Deliveries
 
-__all__ = ["FAULT", "Answer", "Delivering", "Probing", "UnderWay"]
+__all__ = [
+    "FAULT",
+    "Answer",
+    "Delivering",
+    "Ended",
+    "Probing",
+    "Tell",
+    "TellingOfDelivery",
+    "TellingOfProbe",
+    "UnderWay",
+]
 
 #: Takes the reply to a request, a line without its end.
 Answer = Callable[[bytes], None]
+
+
+class Ended(NamedTuple):
+    """
+    What became of a request, where that is wanted as it is and not as a line.
+
+    :ivar outcome: the result, or why there is none.
+    :ivar ask: what the reply is to tell besides.
+    """
+
+    outcome: DeliveryResult | Probe | DeliveryError
+    ask: Ask | None
+
+
+#: Takes what became of a request.
+Tell = Callable[[Ended], None]
 
 #: What is told of a fault of ours; its particulars are the log's alone.
 FAULT: Final = "a fault of the daemon, whose log has the particulars"
@@ -60,13 +86,13 @@ class UnderWay(Generic[R]):
         "client", "cost", "request", "trace",
     )  # fmt: skip
 
-    def __init__(self, deliveries: Deliveries, request: R, answer: Answer, client: object) -> None:
+    def __init__(self, deliveries: Deliveries, request: R, answer: Answer | Tell, client: object) -> None:
         self.client: object = client
         self.cost: int = REQUEST + _extra_of(request)
         self.request: R = request
         self.trace: Trace | None = None
         self._deliveries: Deliveries = deliveries
-        self._answer: Answer = answer
+        self._answer: Callable[[Any], None] = answer
         self._started = deliveries.seconds()
         self._deferred: Deferred[Any] | None = None
         #: why it was cut off
@@ -102,8 +128,11 @@ class UnderWay(Generic[R]):
     def _hand_over(self) -> Deferred[Any]:
         raise NotImplementedError
 
-    def _encoded(self, outcome: Any, ask: Ask | None) -> bytes:
+    def _encoded(self, outcome: Any, ask: Ask | None) -> Any:
         raise NotImplementedError
+
+    def _encoded_error(self, error: DeliveryError, ask: Ask | None) -> Any:
+        return encode_error(self.request.id, error, ask)
 
     def _told(
         self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
@@ -122,10 +151,10 @@ class UnderWay(Generic[R]):
     def _failed(self, failure: Failure) -> None:
         error = self._error_in(failure)
         try:
-            reply = encode_error(self.request.id, error, self._ask())
+            reply = self._encoded_error(error, self._ask())
         except Exception:
             error = _fault(Failure())
-            reply = encode_error(self.request.id, error)
+            reply = self._encoded_error(error, None)
         self._settle(reply, error.recipients, error)
 
     def _error_in(self, failure: Failure) -> DeliveryError:
@@ -142,9 +171,7 @@ class UnderWay(Generic[R]):
             return None
         return Ask(self.trace, request.trace)
 
-    def _settle(
-        self, reply: bytes, recipients: Sequence[RecipientStatus], error: DeliveryError | None
-    ) -> None:
+    def _settle(self, reply: Any, recipients: Sequence[RecipientStatus], error: DeliveryError | None) -> None:
         if self._end is not None:
             self._end.cancel()
         try:
@@ -161,7 +188,9 @@ class Delivering(UnderWay[Request]):
 
     __slots__ = ()
 
-    def __init__(self, deliveries: Deliveries, request: Request, answer: Answer, client: object) -> None:
+    def __init__(
+        self, deliveries: Deliveries, request: Request, answer: Answer | Tell, client: object
+    ) -> None:
         super().__init__(deliveries, request, answer, client)
         content = request.content
         # In the form of the wire it is another copy, where that differs.
@@ -176,7 +205,7 @@ class Delivering(UnderWay[Request]):
             request.server, request.envelope, request.content, reuse=request.reuse, trace=self.trace
         )
 
-    def _encoded(self, outcome: DeliveryResult, ask: Ask | None) -> bytes:
+    def _encoded(self, outcome: DeliveryResult, ask: Ask | None) -> Any:
         return encode_result(self.request.id, outcome, ask)
 
     def _told(
@@ -194,7 +223,7 @@ class Probing(UnderWay[ProbeRequest]):
     def _hand_over(self) -> Deferred[Probe]:
         return self._deliveries.deliverer.probe(self.request.server, trace=self.trace)
 
-    def _encoded(self, outcome: Probe, ask: Ask | None) -> bytes:
+    def _encoded(self, outcome: Probe, ask: Ask | None) -> Any:
         return encode_probe(self.request.id, outcome, ask)
 
     def _told(
@@ -207,9 +236,31 @@ def _extra_of(request: Request | ProbeRequest) -> int:
     """Octets that few requests have."""
     extra = MAX_TRANSCRIPT if request.transcript else 0
     if type(request.id) is str and len(request.id) > ID:
-        # By its characters, of which each may take four octets.
-        extra += 4 * len(request.id)
+        extra += len(request.id) if request.id.isascii() else 4 * len(request.id)
     return extra
+
+
+class _Telling:
+    """The outcome as it is, in the place of a line."""
+
+    __slots__ = ()
+
+    def _encoded(self, outcome: Any, ask: Ask | None) -> Any:
+        return Ended(outcome, ask)
+
+    _encoded_error = _encoded
+
+
+class TellingOfDelivery(_Telling, Delivering):
+    """A mail of which the outcome is told as it is."""
+
+    __slots__ = ()
+
+
+class TellingOfProbe(_Telling, Probing):
+    """A look at a server, likewise."""
+
+    __slots__ = ()
 
 
 def _fault(failure: Failure) -> InternalError:

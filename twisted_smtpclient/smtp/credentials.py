@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from types import MethodType
 from typing import Any, Final, cast
 
 from scramp import ScramException
@@ -93,7 +94,7 @@ class Credentials:
 
     Either a password or a token; values are validated, never repaired.  Two
     that are equal log in alike, so that connections may be shared; token
-    providers are compared by identity.
+    providers are compared by identity, bound methods by their object's.
 
     :param username: who logs in.
     :param password: by SCRAM, CRAM-MD5, PLAIN or LOGIN.  It is prepared by
@@ -112,7 +113,7 @@ class Credentials:
     """
 
     __slots__ = (
-        "_hash", "_password", "_token",
+        "_hash", "_password", "_spent", "_token",
         "authcid", "has_prepared_form", "mechanisms", "passwd", "username",
     )  # fmt: skip
 
@@ -126,6 +127,8 @@ class Credentials:
     has_prepared_form: bool
     _password: Secret | None
     _token: Secret | TokenProvider | None
+    #: a token that was refused before this one, which is still nobody's business
+    _spent: Secret | None
     _hash: int
 
     def __init__(
@@ -166,6 +169,7 @@ class Credentials:
         password: Secret | None,
         token: Secret | TokenProvider | None,
         mechanisms: tuple[str, ...] | None,
+        spent: Secret | None = None,
     ) -> None:
         store = object.__setattr__
         name = _prepared(Secret(username))
@@ -176,13 +180,15 @@ class Credentials:
         store(self, "passwd", password if prepared is None else prepared)
         store(self, "has_prepared_form", name is not None and (prepared is not None or password is None))
         store(self, "_token", token)
+        store(self, "_spent", spent)
         store(self, "mechanisms", mechanisms)
         store(self, "_hash", hash(self._key))
 
     @property
     def _key(self) -> tuple[object, ...]:
-        # Two bound methods of one object are equal, and one provider.
-        return self.username, self._password, self._token, self.mechanisms
+        token = self._token
+        provider = None if token is None or isinstance(token, Secret) else _identity(token)
+        return self.username, self._password, self.token, provider, self.mechanisms
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"credentials do not change; make new ones for another {name}")
@@ -210,7 +216,7 @@ class Credentials:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (self.username, self._password, self._token, self.mechanisms)
+        return _restored, (self.username, self._password, self._token, self.mechanisms, self._spent)
 
     @property
     def password(self) -> Secret | None:
@@ -228,20 +234,36 @@ class Credentials:
         return None if isinstance(self._token, Secret) else self._token
 
     @property
+    def secrets(self) -> frozenset[Secret]:
+        """All that nobody else is to read."""
+        held = (self._password, self.passwd, self.token, self._spent)
+        return frozenset(secret for secret in held if secret is not None)
+
+    @property
     def usable(self) -> tuple[str, ...]:
         """The mechanisms that such a secret will do for, in the order to be tried."""
         if self.mechanisms is not None:
             return self.mechanisms
         return PASSWORD_MECHANISMS if self._password is not None else TOKEN_MECHANISMS
 
-    def with_token(self, token: Secret) -> Credentials:
+    def with_token(self, token: Secret, spent: Secret | None = None) -> Credentials:
         """
         The same with a token in place of its provider.
 
+        :param spent: the one that was refused before it; a server may have
+            kept it, and repeat it.
         :raises InvalidRequest: naming ``auth.token``, which it is not.
         """
         _check_token(token)
-        return _restored(self.username, None, token, self.mechanisms)
+        return _restored(self.username, None, token, self.mechanisms, spent)
+
+
+def _identity(provider: TokenProvider) -> tuple[object, ...]:
+    """What tells a provider from others that are equal, or cannot be compared."""
+    if isinstance(provider, MethodType):
+        # Made anew each time that it is asked for.
+        return id(provider.__self__), id(provider.__func__)
+    return (id(provider),)
 
 
 def _restored(*given: Any) -> Credentials:

@@ -147,6 +147,8 @@ def orcpt_parameter(orcpt: str) -> bytes:
     utf8 = kind.lower() == "utf-8"
     if (typed is None or utf8) and (len(address) > MAX_ADDRESS or not MAILBOX.fullmatch(address)):
         raise InvalidRequest("expected an address, with or without a type and a semicolon before it", "orcpt")
+    if not address:
+        raise InvalidRequest(f"expected an address behind {kind};", "orcpt")
     if not utf8 and not _PRINTABLE.fullmatch(address):
         raise InvalidRequest(f"expected printable ASCII behind {kind}; only utf-8 has more", "orcpt")
     encoded = _embedded(address) if utf8 else xtext(address)

@@ -75,12 +75,13 @@ class Handshake:
     :param helo_fallback: whether HELO may follow an EHLO that is not known.
     :param login: how to log in; None for not at all.
     :ivar state: what is waited for.
-    :ivar extensions: what the server offers; complete once READY.
+    :ivar extensions: what the server offers; complete once READY.  As it stands,
+        a secret of ours included: :attr:`told_extensions` is for others.
     :ivar greeting: the server's first reply.
     :ivar secure: whether TLS is on.
     :ivar authenticated: whether the server has taken the login.
-    :ivar redaction: what was said that nobody else is to read; None while there
-        is nothing.
+    :ivar redaction: what nobody else is to read, which is in nothing that this
+        tells; None where nobody logs in.
     """
 
     def __init__(
@@ -98,10 +99,11 @@ class Handshake:
         self.greeting: Reply | None = None
         self.secure = secure
         self.authenticated = False
-        self.redaction: Redaction | None = None
+        self.redaction: Redaction | None = login.redaction if login is not None else None
         self._server = server
         self._helo = helo.encode("ascii")
         self._said_ehlo = False
+        self._offer: Reply | None = None
         self._wants_tls = server.tls is not TLSMode.NO and may_start_tls
         self._helo_fallback = helo_fallback
         self._login = login
@@ -111,6 +113,16 @@ class Handshake:
         """What the reply that is waited for answers, for errors."""
         row = _TABLE.get(self.state)
         return row.command if row is not None else self.state.name
+
+    @property
+    def fault(self) -> ProtocolError | None:
+        """Why the client has given up on the login; None where it has not."""
+        return self._login.fault if self._login is not None else None
+
+    @property
+    def told_extensions(self) -> Extensions:
+        """What the server offers, fit for being shown."""
+        return Extensions() if self._offer is None else Extensions.parse(self._told(self._offer))
 
     @property
     def tls_may_be_at_fault(self) -> bool:
@@ -127,13 +139,12 @@ class Handshake:
         """
         row = _TABLE.get(self.state)
         if row is None:
-            raise ProtocolError(f"a reply that no command waits for: {reply.text!r}")
+            raise ProtocolError(f"a reply that no command waits for: {self._told(reply).text!r}")
         if reply.code == 334 and row.challenged is not None:
             return row.challenged(self, reply)
-        if self.redaction is not None:
-            (reply,) = self.redaction.clean([reply])
         if row.success in (reply.code, None):
             return row.accepted(self, reply)
+        reply = self._told(reply)
         if reply.code < 400:
             raise ProtocolError(f"unexpected reply to {row.command}: {reply.text!r}")
         return row.refused(self, reply)
@@ -146,20 +157,29 @@ class Handshake:
         """
         self.secure = True
         self.extensions = Extensions()
+        self._offer = None
         return self._hello()
+
+    def _told(self, reply: Reply) -> Reply:
+        """A reply, fit for being told."""
+        if self.redaction is not None:
+            (reply,) = self.redaction.clean([reply])
+        return reply
 
     def _hello(self) -> bytes:
         self.state = State.LHLO if self._server.protocol is Protocol.LMTP else State.EHLO
         return b"%b %b\r\n" % (self.state.name.encode("ascii"), self._helo)
 
     def _greeted(self, reply: Reply) -> bytes:
-        self.greeting = reply
+        self.greeting = self._told(reply)
         return self._hello()
 
     def _extended(self, reply: Reply) -> bytes | Action:
         # A server that knew EHLO before TLS knows it behind it.
         self._said_ehlo = True
+        # To hide a secret here could hide the mechanism that is named like it.
         self.extensions = Extensions.parse(reply)
+        self._offer = reply
         if self._wants_tls and not self.secure and "STARTTLS" in self.extensions:
             self.state = State.STARTTLS
             return b"STARTTLS\r\n"
@@ -192,7 +212,6 @@ class Handshake:
 
     def _log_in(self, login: LogIn) -> bytes:
         self.state = State.AUTH
-        self.redaction = login.redaction
         return login.begin(self.extensions)
 
     def _challenged(self, reply: Reply) -> bytes:
@@ -213,9 +232,8 @@ class Handshake:
         return self._login.refused(reply)
 
     def _canceled(self, _: Reply) -> NoReturn:
-        assert self._login is not None, "AUTH was said"
-        assert self._login.fault is not None, "which is why"
-        raise self._login.fault
+        assert self.fault is not None, "which is why"
+        raise self.fault
 
     def _refused(self, reply: Reply) -> bytes | Action:
         raise self._refusal(reply)

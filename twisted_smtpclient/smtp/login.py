@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -22,7 +22,7 @@ from .extensions import Extensions
 from .policy import Server, TLSMode
 from .redaction import Redaction
 from .reply import Reply
-from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2, out_of_turn
+from .sasl import CramMD5, External, Login, Mechanism, OAuthBearer, Plain, XOAuth2, out_of_turn, printable
 from .scram import Binding, Scram
 
 #: RFC 4954 section 4: an initial response must fit RFC 5321's command line.
@@ -96,7 +96,11 @@ class LogIn:
         connected to.
     :param in_clear: whether the terms chose to have no TLS.
     :param own: mechanisms of the user's; each replaces ours of its name.
-    :ivar redaction: what has been said that nobody else is to read.
+    :param secrets: what nobody else is to read, beside those of the
+        credentials.
+    :ivar redaction: what nobody else is to read: the secrets from the
+        beginning, and what is said of them.
+    :ivar fault: why the exchange was ended with ``*``; None where it was not.
     """
 
     def __init__(
@@ -116,11 +120,8 @@ class LogIn:
         self._trusts = local or in_clear
         self._local = local
         self._own = own
-        self.redaction = Redaction(secrets)
-        if credentials is not None:
-            held = (credentials.password, credentials.passwd, credentials.token)
-            for secret in {secret for secret in held if secret is not None}:
-                self.redaction.add(secret.octets)
+        held = () if credentials is None else credentials.secrets
+        self.redaction = Redaction((*secrets, *held))
         self._left: list[Choice] = []
         self._mechanism: Mechanism
         self._initial: bytes | None = None
@@ -138,7 +139,7 @@ class LogIn:
         :raises ExtensionUnsupported: nothing that is offered fits.
         """
         names = {name.upper(): None for name in offered.get("AUTH", ())}
-        choices = [choice for choice in self._choices() if choice.name in names]
+        choices = [choice for choice in self._choices(names) if choice.name in names]
         self._left = [choice for choice in choices if not choice.obstacle]
         if not self._left:
             raise ExtensionUnsupported(self._nothing_fits(offered, list(names), choices))
@@ -153,7 +154,9 @@ class LogIn:
         try:
             return _line(self._respond(_challenge_in(reply)))
         except ProtocolError as fault:
-            self.fault = fault
+            # It may quote the challenge.
+            told = self.redaction.hide(str(fault).encode("utf-8", "backslashreplace"))
+            self.fault = ProtocolError(printable(told))
             return b"*\r\n"
 
     def succeeded(self) -> None:
@@ -174,8 +177,9 @@ class LogIn:
         """
         if self._left and (reply.code in _TRY_ANOTHER or self._binds_otherwise(reply)):
             return self._next()
+        # Hidden before it is cut: of a part of a secret less may be known.
         detail = self.redaction.hide(self._mechanism.detail)
-        raise Refused("AUTH", reply.code, reply.text, detail=detail)
+        raise Refused("AUTH", reply.code, reply.text, detail=printable(detail))
 
     def _next(self) -> bytes:
         self._mechanism = mechanism = self._left.pop(0).make()
@@ -208,7 +212,7 @@ class LogIn:
         name = b"" if self._credentials is None else self._credentials.authcid.encode("utf-8")
         # An acknowledgment is no secret, nor is LOGIN's first response.
         if len(response) > 1 and response != name:
-            self.redaction.add(response)
+            self.redaction.add_response(response)
 
     def _binds_otherwise(self, reply: Reply) -> bool:
         """
@@ -223,7 +227,7 @@ class LogIn:
 
     # The choice.
 
-    def _choices(self) -> list[Choice]:
+    def _choices(self, offered: Container[str]) -> list[Choice]:
         """All that there is to log in with, in the order to be tried."""
         channel = self._channel()
         own = {offer.name: offer for offer in self._own}
@@ -241,14 +245,14 @@ class LogIn:
                 shown = self._shown(channel, "secret") if own[name].shows_secret else ""
                 choices.append(Choice(name, own[name].make, shown))
             else:
-                choices += self._ours(name, channel)
+                choices += self._ours(name, channel, offered)
         return choices
 
-    def _ours(self, name: str, channel: Channel) -> list[Choice]:
+    def _ours(self, name: str, channel: Channel, offered: Container[str]) -> list[Choice]:
         credentials = self._credentials
         assert credentials is not None, "it named the mechanism"
         if name.startswith("SCRAM-"):
-            return self._scram(name, credentials, channel)
+            return self._scram(name, credentials, channel, offered)
         if name == "OAUTHBEARER":
             host = None if self._server.unix_path is not None else self._server.host
             bearer = partial(OAuthBearer, credentials, host, self._server.port)
@@ -261,14 +265,19 @@ class LogIn:
             return [Choice(name, make, "" if _has_md5() else "there is no MD5 on this machine")]
         return [Choice(name, make, self._shown(channel, "token" if name == "XOAUTH2" else "password"))]
 
-    def _scram(self, name: str, credentials: Credentials, channel: Channel) -> list[Choice]:
+    def _scram(
+        self, name: str, credentials: Credentials, channel: Channel, offered: Container[str]
+    ) -> list[Choice]:
         bindings: Sequence[Binding | None] = channel.bindings
         obstacle = "" if credentials.has_prepared_form else "the name or the password has no form by SASLprep"
         if not name.endswith("-PLUS"):
             # Bound it would have been, had the server offered it (RFC 5802
-            # section 6); or nobody is to know of bindings.
-            binds = bindings and f"{name}-PLUS" in credentials.usable
-            bindings = bindings[:1] if binds else (None,)
+            # section 6), or had it not said 504 to that; or nobody is to know
+            # of bindings, of whom it would be no offer that was taken away.
+            before = credentials.usable[: credentials.usable.index(name)]
+            bound = f"{name}-PLUS"
+            binds = bound in before or (bound in credentials.usable and bound not in offered)
+            bindings = bindings[:1] if binds and bindings else (None,)
         elif not bindings:
             bindings, obstacle = (None,), "there is no TLS to bind to"
         return [Choice(name, partial(Scram, name, credentials, binding), obstacle) for binding in bindings]
@@ -289,9 +298,13 @@ class LogIn:
         told = [
             f"{name} ({obstacles.get(name, 'not one that these credentials go with')})"
             for name in names[:_MAX_TOLD]
-            if _SASL_NAME.fullmatch(name)
+            if self._may_be_told(name)
         ]
         return f"no mechanism to log in with; the server offers {', '.join(told) or 'none'}"
+
+    def _may_be_told(self, name: str) -> bool:
+        octets = name.encode("utf-8", "backslashreplace")
+        return bool(_SASL_NAME.fullmatch(name)) and self.redaction.hide(octets) == octets
 
 
 #: Those that need the credentials alone.

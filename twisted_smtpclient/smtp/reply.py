@@ -20,6 +20,9 @@ from ..errors import ProtocolError
 #: URLs).  Eight times the RFC's figure.
 MAX_LINE: Final = 4096
 
+#: RFC 4954 section 4 allows 12288 octets of base64 for a challenge, behind "334 ".
+MAX_CHALLENGE: Final = 12292
+
 #: An EHLO reply has some 20 lines, a policy text some 10.
 MAX_LINES: Final = 256
 
@@ -233,12 +236,14 @@ def _line_fault(line: bytes, *, complete: bool) -> ProtocolError | None:
     Whichever fault comes first in the octets is the one that is told, so that
     the answer does not depend on how they were split.
     """
-    allowed = MAX_LINE if complete or not line.endswith(b"\r") else MAX_LINE + 1
+    # A code that has no place anywhere else: what is longer is of no use there.
+    most = MAX_CHALLENGE if line[:4] == b"334 " else MAX_LINE
+    allowed = most if complete or not line.endswith(b"\r") else most + 1
     feed = line.find(b"\n")
-    if 0 <= feed <= MAX_LINE:
+    if 0 <= feed <= most:
         return ProtocolError(f"a reply line with a bare LF: {_excerpt(line[:feed])}")
     if len(line) > allowed:
-        return ProtocolError(f"a reply line of more than {MAX_LINE} octets")
+        return ProtocolError(f"a reply line of more than {most} octets")
     if complete and b"\r" in line:
         return ProtocolError(f"a reply line with a bare CR: {_excerpt(line)}")
     return None

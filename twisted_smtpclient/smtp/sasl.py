@@ -29,14 +29,15 @@ class Mechanism(Protocol):
     :ivar shows_secret: whether who reads the exchange has the password or the
         token.
     :ivar finished: whether the server's success may be believed now.
-    :ivar detail: what the server has said of the failure within the exchange;
-        empty where nothing.
+    :ivar detail: what the server has said of the failure within the exchange,
+        as it stands: a secret is found in it, not in a part of it.  Empty where
+        it has said nothing.
     """
 
     name: str
     shows_secret: bool
     finished: bool
-    detail: str
+    detail: bytes
 
     def start(self) -> bytes | None:
         """The initial response; None where the server begins."""
@@ -55,7 +56,7 @@ class _Single:
     name = ""
     shows_secret = True
     finished = True
-    detail = ""
+    detail = b""
 
     def __init__(self, message: Secret) -> None:
         self._message = message
@@ -96,7 +97,7 @@ class Login:
     name = "LOGIN"
     shows_secret = True
     finished = True
-    detail = ""
+    detail = b""
 
     def __init__(self, credentials: Credentials) -> None:
         self._left = [_passwd(credentials), Secret(credentials.authcid)]
@@ -117,7 +118,7 @@ class CramMD5:
     name = "CRAM-MD5"
     shows_secret = False
     finished = True
-    detail = ""
+    detail = b""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -146,7 +147,7 @@ class _Bearer(_Single):
         if not self.finished or not challenge:
             raise out_of_turn(self.name)
         self.finished = False
-        self.detail = printable(challenge)
+        self.detail = challenge
         return self._acknowledgment
 
 

@@ -14,7 +14,7 @@ from scramp import ScramClient, ScramException
 
 from ..errors import ProtocolError
 from .credentials import Credentials
-from .sasl import out_of_turn, printable
+from .sasl import out_of_turn
 
 #: Rounds of PBKDF2 that a server may ask for.  So many are what is recommended
 #: for storing passwords, and take 0.2 s, in which nothing else is done; most
@@ -63,7 +63,7 @@ class Scram:
         assert credentials.passwd is not None, "chosen by what the credentials have"
         self.name = name
         self.finished = False
-        self.detail = ""
+        self.detail = b""
         self.proved = False
         given = None if binding is None else (_known_kind(binding), binding.data)
         self._client: Any = ScramClient(
@@ -108,7 +108,7 @@ class Scram:
     def _failed(self, challenge: bytes) -> bytes:
         if self.detail or self.finished:
             raise out_of_turn(self.name)
-        self.detail = printable(challenge[2:]) or "no reason given"
+        self.detail = challenge[2:] or b"no reason given"
         return b""
 
 
@@ -118,5 +118,4 @@ def _known_kind(binding: Binding) -> str:
 
 def _reason(error: Exception) -> str:
     """What scramp says is wrong; of other errors no more than that there was one."""
-    # scramp's texts may quote the server's nonce, and nothing of ours.
-    return printable(str(error).encode()) if isinstance(error, ScramException) else "a malformed challenge"
+    return str(error) if isinstance(error, ScramException) else "a malformed challenge"

@@ -1,0 +1,233 @@
+"""
+What is published, each with the broker's confirmation, through losses of the
+connection.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from ..memory import Memory
+from .backoff import Backoff
+from .reason import reason_of
+
+__all__ = ["Fate", "Publication", "Publisher"]
+
+#: Octets of a publication beside its body: properties, headers, its record.
+_RECORD: Final = 2048
+
+_log = Logger()
+
+
+class Fate(Enum):
+    """What became of a publication."""
+
+    CONFIRMED = "confirmed"
+    #: No queue took it.
+    RETURNED = "returned"
+
+
+class Publication:
+    """
+    A message to publish.
+
+    :param done: told what became of it, once.
+    """
+
+    __slots__ = ("body", "cost", "done", "exchange", "properties", "returned", "routing_key")
+
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        body: bytes,
+        properties: Any,
+        done: Callable[[Fate], None],
+    ) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.body = body
+        self.properties = properties
+        self.done = done
+        self.returned = False
+        self.cost = _RECORD + len(body)
+
+    def __repr__(self) -> str:
+        return f"<Publication to {self.routing_key!r} by {self.exchange!r}, {len(self.body)} octets>"
+
+
+class Publisher:
+    """
+    Publishes on a channel of its own, so that a fault there takes no request
+    away that is under way.
+
+    What was not confirmed when a channel closes is published again on the
+    next, so the same outcome may come twice, with the same ``message_id``.
+    How much there may be is the consumers' bound: an outcome for each request
+    that is not acknowledged.
+
+    :param memory: what it is counted in.
+    """
+
+    def __init__(self, clock: IReactorTime, memory: Memory) -> None:
+        self._clock = clock
+        self._memory = memory
+        self._backoff = Backoff()
+        self._connection: Any = None
+        self._channel: Any = None
+        self._reopening: IDelayedCall | None = None
+        #: those that the broker could not take, until they are published again
+        self._refusals: list[Publication] = []
+        self._after_refusal: IDelayedCall | None = None
+        self._waiting: deque[Publication] = deque()
+        #: by the number of the confirmation, oldest first
+        self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
+        self._number = 0
+        self._blocked = False
+
+    def __repr__(self) -> str:
+        state = "blocked" if self._blocked else "open" if self._channel is not None else "closed"
+        return f"<Publisher: {state}, {len(self._waiting)} waiting, {len(self._unconfirmed)} unconfirmed>"
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._unconfirmed) + len(self._refusals)
+
+    def publish(self, publication: Publication) -> None:
+        """Publish it, now or when the broker can be told."""
+        self._memory.take(publication.cost)
+        self._waiting.append(publication)
+        self._flush()
+
+    def attach(self, connection: Any) -> None:
+        """There is a connection: open a channel on it."""
+        self._connection = connection
+        self._blocked = False
+        self._open()
+
+    def detach(self) -> None:
+        """There is none any more."""
+        self._connection = None
+        self._close()
+
+    def stop(self) -> None:
+        """Leave no delayed call behind."""
+        self.detach()
+        if self._after_refusal is not None:
+            self._after_refusal.cancel()
+            self._after_refusal = None
+
+    def block(self, blocked: bool) -> None:
+        """The broker wants nothing published, or takes it again."""
+        self._blocked = blocked
+        self._flush()
+
+    # The channel.
+
+    def _open(self) -> None:
+        self._reopening = None
+        if self._connection is not None:
+            self._connection.channel(on_open_callback=self._opened)
+
+    def _opened(self, channel: Any) -> None:
+        channel.add_on_close_callback(self._closed)
+        channel.add_on_return_callback(self._returned)
+        channel.confirm_delivery(self._confirmed, callback=lambda _: self._selected(channel))
+
+    def _selected(self, channel: Any) -> None:
+        self._channel = channel
+        self._number = 0
+        self._flush()
+
+    def _closed(self, channel: Any, reason: Exception) -> None:
+        self._close()
+        if self._connection is not None and self._connection.is_open and self._reopening is None:
+            delay = self._backoff.next()
+            _log.error(
+                "amqp: the broker has closed the channel for outcomes, which are kept and published "
+                "in {delay:.0f} s: {reason}",
+                delay=delay,
+                reason=reason_of(reason),
+            )
+            self._reopening = self._clock.callLater(delay, self._open)
+
+    def _close(self) -> None:
+        self._channel = None
+        if self._reopening is not None and self._reopening.active():
+            self._reopening.cancel()
+        self._reopening = None
+        self._waiting.extendleft(reversed(self._unconfirmed.values()))
+        for publication in self._unconfirmed.values():
+            publication.returned = False
+        self._unconfirmed.clear()
+
+    # What goes out, and what comes of it.
+
+    def _flush(self) -> None:
+        waiting, channel = self._waiting, self._channel
+        while waiting and channel is not None and channel.is_open and not self._blocked:
+            publication = waiting.popleft()
+            self._number += 1
+            self._unconfirmed[self._number] = publication
+            channel.basic_publish(
+                publication.exchange,
+                publication.routing_key,
+                publication.body,
+                publication.properties,
+                mandatory=True,
+            )
+
+    def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        # Which one it was is not said.  But they come in the order in which
+        # they were published, and whether a message finds a queue depends on
+        # nothing but where it was sent.
+        for publication in self._unconfirmed.values():
+            if (
+                publication.exchange == method.exchange
+                and publication.routing_key == method.routing_key
+                and not publication.returned
+            ):
+                publication.returned = True
+                return
+
+    def _confirmed(self, frame: Any) -> None:
+        method = frame.method
+        number, unconfirmed = method.delivery_tag, self._unconfirmed
+        if method.multiple:
+            settled = []
+            while unconfirmed and next(iter(unconfirmed)) <= number:
+                settled.append(unconfirmed.popitem(last=False)[1])
+        else:
+            one = unconfirmed.pop(number, None)
+            settled = [] if one is None else [one]
+        if method.NAME == "Basic.Nack":
+            self._refused(settled)
+            return
+        self._backoff.reset()
+        for publication in settled:
+            self._memory.give_back(publication.cost)
+            publication.done(Fate.RETURNED if publication.returned else Fate.CONFIRMED)
+
+    def _refused(self, refused: list[Publication]) -> None:
+        self._refusals += refused
+        if self._after_refusal is None:
+            delay = self._backoff.next()
+            _log.error(
+                "amqp: the broker could not take an outcome (a queue is full, or it has a fault); such "
+                "are kept and published again in {delay:.0f} s",
+                delay=delay,
+            )
+            self._after_refusal = self._clock.callLater(delay, self._publish_refused)
+
+    def _publish_refused(self) -> None:
+        self._after_refusal = None
+        refused, self._refusals = self._refusals, []
+        for publication in refused:
+            publication.returned = False
+        self._waiting.extend(refused)
+        self._flush()
