@@ -95,6 +95,13 @@ def test_what_is_none_of_these_may_differ() -> None:
     assert len(daemon.agent.deliveries) == 1
 
 
+def test_a_host_is_the_same_in_either_case() -> None:
+    daemon, client = daemon_with_client()
+    client.send(line(key="k", host="mx.example"), line(key="k", host="MX.Example."))
+    assert len(daemon.agent.deliveries) == 1
+    assert not client.replies()
+
+
 OK = verdict("a@b.de")
 LATER = verdict("a@b.de", "450 later")
 NEVER = verdict("a@b.de", "550 no")

@@ -75,7 +75,8 @@ class Ledger:
             number = int(mail.sender[1:].partition("@")[0])
             for address in mail.addresses:
                 self.recorded[address] += 1
-                if address not in self.asked[number].recipients:
+                asked = self.asked[number]
+                if asked.truthful and address not in asked.recipients:
                     self.breach(f"mail {number} went to {address}")
 
     def tell(self, asked: Asked, reply: Mapping[str, Any]) -> None:

@@ -46,6 +46,10 @@ def fault(chance: random.Random) -> Fault:
     if at is Stage.IDLE:
         do = chance.choice((Action.CLOSE, Action.RESET, Action.REPLY_AND_CLOSE))
         return Fault(at, do, chance.choice(_LAST_WORDS), after=after)
+    if at is Stage.RSET:
+        # One that refuses RSET (which RFC 5321 4.1.1.5 does not let it) takes the
+        # next mail for the one before: then nobody knows what it took for whom.
+        return Fault(at, chance.choice((*silent, Action.FLOOD)), nth=chance.randint(1, 6), after=after)
     do = chance.choice(
         (*silent, Action.TRICKLE, Action.FLOOD, Action.REPLY, Action.NONSENSE, Action.REPLY_AND_CLOSE)
     )

@@ -226,6 +226,11 @@ class Delivery:
             return self._error.concerning(statuses)
         return DeliveryResult(self.envelope.sender, statuses)
 
+    def give_up(self, error: DeliveryError) -> None:
+        """A fault of ours was in the way of its outcome: tell what is known, if nothing was told."""
+        if not self.result.called:
+            self._end(error)
+
     def _end(self, outcome: DeliveryResult | DeliveryError) -> None:
         self._owner.ended(self)
         if self.tracing is not None:

@@ -22,6 +22,8 @@ _log = Logger()
 
 _LMTP = Protocol.LMTP
 
+_FAULT = "a fault of the client; its log has the traceback"
+
 
 class Dispatch:
     """
@@ -41,6 +43,7 @@ class Dispatch:
         )
         self.deliveries: set[Delivery] = set()
         self.closed = False
+        self._reactor = reactor
         self._opener = opener
         self._messages = messages
         # Bound once, not for each mail.
@@ -57,6 +60,19 @@ class Dispatch:
 
     def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""
+        try:
+            self._give(session, share)
+        except Exception:
+            _log.failure("a fault with a mail that was to be sent")
+            # In a moment: the pool is in the middle of giving others theirs.
+            self._reactor.callLater(0, self._crashed, session, share)
+
+    def _crashed(self, session: PipeliningESMTPClient, share: Share) -> None:
+        """A mail that a fault of ours has ended before it began."""
+        self.pool.done(session)
+        share.delivery.settle(share, InternalError(_FAULT))
+
+    def _give(self, session: PipeliningESMTPClient, share: Share) -> None:
         delivery = share.delivery
         envelope = delivery.envelope if share.positions is None else share.envelope
         server, limits = delivery.server, session.limits
@@ -79,6 +95,14 @@ class Dispatch:
 
     def _settled(self, transaction: Transaction) -> None:
         share: Share = transaction.owner
+        try:
+            self._take_outcome(transaction, share)
+        except Exception:
+            _log.failure("a fault with the outcome of a mail")
+            assert transaction.outcome is not None
+            share.delivery.give_up(InternalError(_FAULT).concerning(transaction.outcome.recipients))
+
+    def _take_outcome(self, transaction: Transaction, share: Share) -> None:
         session: PipeliningESMTPClient = share.session
         server = share.delivery.server
         outcome = transaction.outcome
@@ -125,7 +149,7 @@ class Dispatch:
         """No session could be had for this mail."""
         if not isinstance(error, DeliveryError):
             _log.failure("a session could not be opened", Failure(error))
-            error = InternalError("a fault of the client; its log has the traceback")
+            error = InternalError(_FAULT)
         if share.delivery.tracing is not None:
             share.delivery.tracing.waited_for(error.chronicle)
         share.delivery.settle(share, error)

@@ -202,7 +202,9 @@ class _Known:
 def _fingerprint(request: Request) -> bytes:
     """What makes two requests the same: where to, from whom, to whom, what."""
     server, envelope = request.server, request.envelope
-    told = (server.host, server.port, envelope.sender, [entry.address for entry in envelope.recipients])
+    # Names are the same in either case (RFC 1035 2.3.3), with a full stop or without.
+    host = server.host if server.unix_path is not None else server.host.lower().rstrip(".")
+    told = (host, server.port, envelope.sender, [entry.address for entry in envelope.recipients])
     digest = hashlib.sha256(repr(told).encode("utf-8", "surrogatepass"))
     digest.update(hashlib.sha256(request.content.message).digest())
     return digest.digest()

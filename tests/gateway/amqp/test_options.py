@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,11 @@ def test_without_the_extra_it_is_told_what_to_install(monkeypatch: pytest.Monkey
     assert str(caught.value) == "--amqp: RabbitMQ needs pika: pip install 'twisted_smtpclient[amqp]'"
     # All else goes on without it.
     assert options().broker is None
+
+
+def test_the_page_has_each_option_and_the_protocol_s_page_the_same_defaults() -> None:
+    docs = Path(__file__).resolve().parents[3] / "docs"
+    row = re.compile(r"^    \* - ``--(amqp[a-z-]*)[^\n]*\n      - (.+)\n", re.MULTILINE)
+    there = dict(row.findall((docs / "rabbitmq.rst").read_text(encoding="utf-8")))
+    assert set(there) == {option.rstrip("=") for option in Options().longOpt if option.startswith("amqp")}
+    assert there == dict(row.findall((docs / "protocol.rst").read_text(encoding="utf-8")))

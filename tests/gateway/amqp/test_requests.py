@@ -314,6 +314,15 @@ def test_a_redelivered_request_joins_the_one_under_way() -> None:
     assert broker.gateway.under_way == 0
 
 
+def test_two_messages_of_one_name_on_one_channel_are_both_acknowledged() -> None:
+    broker = Broker()
+    tags = {broker.deliver(), broker.deliver(redelivered=True)}
+    (delivery,) = broker.agent.deliveries
+    delivery.succeed()
+    broker.confirm()
+    assert broker.settled() == tags
+
+
 def test_a_redelivered_request_that_has_its_outcome_is_acknowledged() -> None:
     broker = Broker()
     broker.deliver()
@@ -384,7 +393,7 @@ def test_a_key_is_an_identity_where_there_is_no_message_id() -> None:
 
 
 def test_an_outcome_that_cannot_be_told_for_a_fault_of_ours_holds_up_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, logged_failures: Any
 ) -> None:
     broker = Broker()
     tag = broker.deliver()
@@ -392,6 +401,7 @@ def test_an_outcome_that_cannot_be_told_for_a_fault_of_ours_holds_up_nothing(
     broker.agent.deliveries[0].succeed()
     assert broker.outcome.key == "indoubt"
     assert broker.outcome.reply["error"] == "InternalError"
+    assert len(logged_failures.flush(TypeError)) == 1
     broker.confirm()
     assert broker.settled() == {tag}
 

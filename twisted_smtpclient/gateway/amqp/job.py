@@ -5,6 +5,7 @@ One request from a queue: from its arrival to its acknowledgement.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import UNSET
@@ -50,7 +51,7 @@ class Job:
 
     __slots__ = (
         "_arrival", "_envelope", "_gateway", "_id", "_identity", "_progress", "_redelivered",
-        "_tried", "cost", "ticket",
+        "_tried", "cost", "tickets",
     )  # fmt: skip
 
     def __init__(self, gateway: AMQPGateway, arrival: Arrival) -> None:
@@ -63,7 +64,8 @@ class Job:
         self._tried: Sequence[int] = ()
         #: Whether another process may have delivered it, now or in an earlier try.
         self._redelivered = arrival.redelivered
-        self.ticket: Ticket = arrival.ticket
+        #: What it came by: again and again, where connections were lost.
+        self.tickets: list[Ticket] = [arrival.ticket]
         self.cost = len(arrival.body)
 
     def __repr__(self) -> str:
@@ -119,7 +121,8 @@ class Job:
             if request.key is not None:
                 # With fewer recipients it is another request, and every further
                 # one of this key, with the same left, is the same as this.
-                request.key = f"{request.key}\0{','.join(map(str, self._tried))}"
+                left = sha256(repr(list(self._tried)).encode()).hexdigest()
+                request.key = f"{request.key}\0{left}"
         return request
 
     def _is_known(self, request: Request | ProbeRequest) -> bool:
@@ -134,12 +137,11 @@ class Job:
         if known is None:
             self._gateway.known.begins(identity, self)
             return False
-        ticket, self._identity = self.ticket, None
+        self._identity = None
         if isinstance(known, Job):
-            # It acknowledges what it came by last.
-            known.ticket = ticket
+            known.tickets += self.tickets
         else:
-            self._arrival.consumer.acknowledge(ticket)
+            self._acknowledge()
         self._gateway.ended(self, self._arrival.consumer.queue)
         return True
 
@@ -315,5 +317,9 @@ class Job:
         """The broker has the outcome, or the next try: it may forget the request."""
         if self._identity is not None:
             self._gateway.known.ends(self._identity, self, finished=True)
-        self._arrival.consumer.acknowledge(self.ticket)
+        self._acknowledge()
         self._gateway.ended(self, self._arrival.consumer.queue)
+
+    def _acknowledge(self) -> None:
+        for ticket in self.tickets:
+            self._arrival.consumer.acknowledge(ticket)
