@@ -66,3 +66,10 @@ def test_a_verdict_survives_copying_and_pickling() -> None:
     for verdict in (OK, LATER, NEVER):
         assert copy.deepcopy(verdict) == verdict
         assert pickle.loads(pickle.dumps(verdict)) == verdict
+
+
+def test_a_result_can_be_copied_and_pickled() -> None:
+    verdict = RecipientStatus("a@b.de", Status.OK, Reply(250, (b"250 ok",)), ".")
+    result = DeliveryResult(None, [verdict])
+    for other in (copy.deepcopy(result), pickle.loads(pickle.dumps(result))):  # our own
+        assert (other.sender, other.recipients) == (None, [verdict])
