@@ -246,14 +246,17 @@ class Pipeline:
             if reply.code != 421:
                 self.fail(error)
                 return
+        if head.rset_refused:
+            # It may keep an envelope open, and would send the next mail's
+            # content to that one's recipients.  So also where RSET was all
+            # that was written of a mail, for it was cancelled since.
+            self._linger(f"the server refused RSET: {reply.text}")
         if head.dismissed and not self._bdat_is_known:
             self._dismissed(reply)
         elif head.finished:
             self._finish_head()
             if cut_short:
                 self.lost(ConnectionLost("given up, for a content was refused before its end"))
-        elif head.moves:
-            self._linger(f"the server refused RSET: {reply.text}")
         self._abort_if_heard_out()
 
     def cancel(self, transaction: Transaction, error: DeliveryError) -> None:

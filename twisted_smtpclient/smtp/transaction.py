@@ -39,6 +39,7 @@ class Transaction:
         is under way.
     :ivar untouched: whether it is certain that the server did nothing with
         this mail and has no verdict on it, so that it may go elsewhere.
+    :ivar rset_refused: whether the server refused the RSET before it.
     :ivar dismissed: whether the server turned out not to know BDAT.
     :ivar owner: for whoever gave it: what it belongs to.
     :ivar on_settled: for whoever moves the octets: what is told the outcome.
@@ -62,7 +63,7 @@ class Transaction:
     smooth = False
     accepted = 0
     go_ahead = False
-    _rset_refused = False
+    rset_refused = False
     _contradicted = False
     _sequence_lost = False
 
@@ -121,7 +122,7 @@ class Transaction:
     @property
     def hopeless(self) -> bool:
         """Whether, by the replies so far, no recipient is left to send to."""
-        if self._decided is not None or self._rset_refused:
+        if self._decided is not None or self.rset_refused:
             return True
         return not self.accepted and self.envelope_answered
 
@@ -174,7 +175,7 @@ class Transaction:
         :param replies: from the one that is next, also of what comes behind.
         :returns: how many were taken.  The last RCPT's is never one of them.
         """
-        if self.awaited is not Awaited.RCPT or self._decided is not None or self._rset_refused:
+        if self.awaited is not Awaited.RCPT or self._decided is not None or self.rset_refused:
             return 0
         if self.witness is not None:
             return 0
@@ -215,7 +216,7 @@ class Transaction:
         _RECEIVE[self.awaited](self, reply)
 
     def _rset_reply(self, reply: Reply) -> None:
-        self._rset_refused = not self._positive(reply)
+        self.rset_refused = not self._positive(reply)
         self.awaited = Awaited.MAIL
 
     def _mail_reply(self, reply: Reply) -> None:
@@ -275,7 +276,7 @@ class Transaction:
         A 2xx behind a refused MAIL or RSET: the server has an envelope open
         that is not this mail's, so no reply on this mail means anything.
         """
-        if self._rset_refused or (self._decided is not None and self._decided[1] == "MAIL"):
+        if self.rset_refused or (self._decided is not None and self._decided[1] == "MAIL"):
             self._contradicted = True
             raise self._unexpected(reply)
 
@@ -325,7 +326,7 @@ class Transaction:
         took a RCPT and says it to DATA or BDAT: it threw away what it had
         read with the command before.  Behind a 421 that means nothing.
         """
-        if not (self._sequence_lost and self.grouped) or self._rset_refused or self._hung_up is not None:
+        if not (self._sequence_lost and self.grouped) or self.rset_refused or self._hung_up is not None:
             return False
         if not self.accepted:
             return all(reply.code == 503 for reply in self._rcpt_replies)
@@ -341,7 +342,7 @@ class Transaction:
         """
         if any(reply.code < 300 for reply in self._final_replies):
             return False
-        return self._rset_refused or (self._hung_up is not None and not self.first)
+        return self.rset_refused or (self._hung_up is not None and not self.first)
 
     def no_verdict(self) -> None:
         """What the server said of its content is none: it did not read it as one."""

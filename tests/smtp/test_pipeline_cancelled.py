@@ -1,9 +1,10 @@
+"""What becomes of a connection when a mail on it is cancelled."""
+
 from __future__ import annotations
 
 from twisted_smtpclient import Cancelled, Content, Envelope, Reply
 from twisted_smtpclient.smtp.extensions import Extensions
 from twisted_smtpclient.smtp.pipeline import End, Pipeline
-from twisted_smtpclient.smtp.trace import Transcript
 from twisted_smtpclient.smtp.transaction import Transaction
 
 OK = Reply(250, (b"250 ok",))
@@ -27,24 +28,18 @@ def test_a_mail_cancelled_behind_one_that_ends_well_ends_the_connection_then_and
     assert pipeline.finished == [second, first]
 
 
-def test_a_witness_sees_a_lone_dot() -> None:
-    pipeline = Pipeline(Extensions({"PIPELINING": ()}), grouped=True, chunked=False)
-    mail = Transaction(Envelope(None, ["a@b.de"]), Content(b"hi\r\n"))
-    seen = mail.witness = Transcript()
-    pipeline.submit(mail)
-    pipeline.output()
-    pipeline.take([OK, NO, GO_AHEAD])
-    assert pipeline.output() == b".\r\n"
-    assert seen.lines[-1] == ("C", ".")
-
-
-def test_a_witness_sees_a_reset_on_its_own() -> None:
-    pipeline = Pipeline(Extensions({}), grouped=False, chunked=False)
-    refused, mail = (Transaction(Envelope(None, ["a@b.de"]), Content(b"hi\r\n")) for _ in range(2))
-    seen = mail.witness = Transcript()
-    pipeline.submit(refused)
-    pipeline.submit(mail)
+def test_a_refused_rset_ends_the_connection_though_its_mail_was_cancelled_since() -> None:
+    pipeline = Pipeline(Extensions({"CHUNKING": ()}), grouped=False, chunked=True)
+    refused, cancelled, next_one = (
+        Transaction(Envelope(None, ["a@b.de"]), Content(b"hi\r\n")) for _ in range(3)
+    )
+    for mail in (refused, cancelled, next_one):
+        pipeline.submit(mail)
     pipeline.output()
     pipeline.take([NO])
     assert pipeline.output() == b"RSET\r\n"
-    assert seen.lines == [("C", "RSET")]
+    pipeline.cancel(cancelled, Cancelled("enough"))
+    pipeline.take([NO])
+    assert pipeline.end is End.ABORT
+    assert pipeline.output() == b""
+    assert next_one.untouched
