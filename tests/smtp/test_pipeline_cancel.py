@@ -85,13 +85,32 @@ def test_a_mail_of_which_only_rset_was_written_is_cut_there() -> None:
     assert script.exchange(250) == [b"MAIL FROM:<s3@x>\r\n"]
 
 
-def test_a_mail_that_waits_for_354_is_never_ended_and_the_connection_is_given_up() -> None:
+def test_a_refused_rset_ends_the_connection_though_its_mail_was_cut_there() -> None:
+    script = Script("")
+    script.mail()
+    mail = script.mail()
+    waiting = script.mail()
+    script.flight()
+    assert script.exchange(550) == [b"RSET\r\n"]
+    script.pipeline.cancel(mail, cancelled())
+    # The envelope before it may be open yet: no further mail is to meet it.
+    assert script.exchange(550) == [b""]
+    assert script.pipeline.end is End.ABORT
+    assert waiting.untouched
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_mail_that_waits_for_354_is_never_ended_and_the_connection_is_given_up(at_once: bool) -> None:
     script = Script("PIPELINING")
     first = script.mail()
     mail = script.mail()
     waiting = script.mail()
     script.flight()
-    script.exchange(250, 250, 354)
+    if at_once:
+        script.say(250, 250, 354)
+        script.flight()
+    else:
+        script.exchange(250, 250, 354)
     script.pipeline.cancel(mail, cancelled())
     assert not error(mail).in_doubt
     assert not script.pipeline.accepts

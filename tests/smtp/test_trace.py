@@ -1,14 +1,8 @@
 from __future__ import annotations
 
-from twisted_smtpclient import Content, Envelope
-from twisted_smtpclient.smtp.extensions import Extensions
-from twisted_smtpclient.smtp.pipeline import Pipeline
+from tests.smtp.script import Script
 from twisted_smtpclient.smtp.reply import Reply
 from twisted_smtpclient.smtp.trace import LEFT_OUT, MAX_TRANSCRIPT, Trace, Transcript
-from twisted_smtpclient.smtp.transaction import Transaction
-
-OK, NO = Reply(250, (b"250 ok",)), Reply(550, (b"550 no",))
-GO_AHEAD = Reply(354, (b"354 go ahead",))
 
 
 def test_lines_are_told_in_their_order_and_content_by_its_size() -> None:
@@ -56,23 +50,20 @@ def test_a_trace_has_a_transcript_where_it_was_asked_for() -> None:
 
 
 def test_a_witness_sees_a_lone_dot() -> None:
-    pipeline = Pipeline(Extensions({"PIPELINING": ()}), grouped=True, chunked=False)
-    mail = Transaction(Envelope(None, ["a@b.de"]), Content(b"hi\r\n"))
+    script = Script("PIPELINING")
+    mail = script.mail()
     seen = mail.witness = Transcript()
-    pipeline.submit(mail)
-    pipeline.output()
-    pipeline.take([OK, NO, GO_AHEAD])
-    assert pipeline.output() == b".\r\n"
+    script.flight()
+    script.say(250, 550, 354)
+    assert script.flight() == b".\r\n"
     assert seen.lines[-1] == ("C", ".")
 
 
 def test_a_witness_sees_a_reset_on_its_own() -> None:
-    pipeline = Pipeline(Extensions({}), grouped=False, chunked=False)
-    refused, mail = (Transaction(Envelope(None, ["a@b.de"]), Content(b"hi\r\n")) for _ in range(2))
+    script = Script("")
+    script.mail()
+    mail = script.mail()
     seen = mail.witness = Transcript()
-    pipeline.submit(refused)
-    pipeline.submit(mail)
-    pipeline.output()
-    pipeline.take([NO])
-    assert pipeline.output() == b"RSET\r\n"
+    script.flight()
+    assert script.exchange(550) == [b"RSET\r\n"]
     assert seen.lines == [("C", "RSET")]
