@@ -26,6 +26,7 @@ COMPILED = [
     "smtp/steps.py",
     "smtp/transaction.py",
     "client/delivery.py",
+    "client/departure.py",
     "client/dispatch.py",
     "client/exchange.py",
     "client/pool.py",

@@ -54,10 +54,10 @@ class Share:
         was on had done nothing yet.
     :ivar settled: whether it has its outcome.
     :ivar transaction: the one under way; None while it waits.
-    :ivar session: the session of that transaction.
+    :ivar exchange: what moves it.
     """
 
-    __slots__ = ("at_a_time", "delivery", "moves", "positions", "session", "settled", "transaction")
+    __slots__ = ("at_a_time", "delivery", "exchange", "moves", "positions", "settled", "transaction")
 
     def __init__(self, delivery: Delivery, positions: Sequence[int] | None = None) -> None:
         self.delivery = delivery
@@ -66,7 +66,7 @@ class Share:
         self.moves = 0
         self.settled = False
         self.transaction: Transaction | None = None
-        self.session: Any = None
+        self.exchange: Any = None
 
     @property
     def envelope(self) -> Envelope:

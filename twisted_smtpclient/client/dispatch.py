@@ -5,6 +5,7 @@ next.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -14,6 +15,7 @@ from ..smtp.policy import Protocol, Server
 from ..smtp.transaction import Transaction
 from .connect import Reactor
 from .delivery import Delivery, Share
+from .exchange import Exchange
 from .opener import Opener
 from .pool import Pool
 from .protocol import PipeliningESMTPClient
@@ -38,8 +40,8 @@ class Dispatch:
     """
 
     def __init__(self, reactor: Reactor, opener: Opener, *, limit: int, messages: int) -> None:
-        self.pool: Pool[Server, PipeliningESMTPClient, Share] = Pool(
-            reactor, opener.open, self._assign, self._refuse, limit=limit
+        self.pool: Pool[Server, Exchange, Share] = Pool(
+            reactor, self._open, self._assign, self._refuse, limit=limit
         )
         self.deliveries: set[Delivery] = set()
         self.closed = False
@@ -48,6 +50,9 @@ class Dispatch:
         self._messages = messages
         # Bound once, not for each mail.
         self._on_settled = self._settled
+
+    def _open(self, server: Server) -> Deferred[Exchange]:
+        return self._opener.open(server).addCallback(_exchange_of)
 
     def begin(self, delivery: Delivery) -> None:
         """A delivery has its turn, or waits for it."""
@@ -58,24 +63,24 @@ class Dispatch:
         else:
             self.pool.submit_alone(delivery.server, share)
 
-    def _assign(self, session: PipeliningESMTPClient, share: Share) -> None:
+    def _assign(self, exchange: Exchange, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""
         try:
-            self._give(session, share)
+            self._give(exchange, share)
         except Exception:
             _log.failure("a fault with a mail that was to be sent")
             # In a moment: the pool is in the middle of giving others theirs.
-            self._reactor.callLater(0, self._crashed, session, share)
+            self._reactor.callLater(0, self._crashed, exchange, share)
 
-    def _crashed(self, session: PipeliningESMTPClient, share: Share) -> None:
+    def _crashed(self, exchange: Exchange, share: Share) -> None:
         """A mail that a fault of ours has ended before it began."""
-        self.pool.done(session)
+        self.pool.done(exchange)
         share.delivery.settle(share, InternalError(_FAULT))
 
-    def _give(self, session: PipeliningESMTPClient, share: Share) -> None:
+    def _give(self, exchange: Exchange, share: Share) -> None:
         delivery = share.delivery
         envelope = delivery.envelope if share.positions is None else share.envelope
-        server, limits = delivery.server, session.limits
+        server, limits = delivery.server, exchange.limits
         most = self._messages
         if limits is not UNLIMITED:
             most = min(most, limits.mails or most)
@@ -86,12 +91,12 @@ class Dispatch:
         transaction.owner = share
         transaction.on_settled = self._on_settled
         share.transaction = transaction
-        share.session = session
+        share.exchange = exchange
         if delivery.tracing is not None:
-            delivery.tracing.assigned(session, transaction)
-        session.submit(transaction)
-        if session.submitted >= most:
-            session.finish()
+            delivery.tracing.assigned(exchange.session, transaction)
+        exchange.submit(transaction)
+        if exchange.submitted >= most:
+            exchange.finish()
 
     def _settled(self, transaction: Transaction) -> None:
         share: Share = transaction.owner
@@ -103,7 +108,7 @@ class Dispatch:
             share.delivery.give_up(InternalError(_FAULT).concerning(transaction.outcome.recipients))
 
     def _take_outcome(self, transaction: Transaction, share: Share) -> None:
-        session: PipeliningESMTPClient = share.session
+        exchange: Exchange = share.exchange
         server = share.delivery.server
         outcome = transaction.outcome
         assert outcome is not None
@@ -111,36 +116,36 @@ class Dispatch:
             share.delivery.tracing.left()
         if transaction.untouched and not self.closed:
             assert isinstance(outcome, DeliveryError)
-            if session.broken is not None:
-                self._opener.leave_out(server, session.broken, str(outcome))
+            if exchange.pipeline.broken is not None:
+                self._opener.leave_out(server, exchange.pipeline.broken, str(outcome))
             unsupported = self._opener.unsupported(server)
             if unsupported is not None:
                 outcome = unsupported.concerning(outcome.recipients)
-            elif self._moves(share, session):
+            elif self._moves(share, exchange):
                 if outcome.recipients:
                     share.delivery.moves(share)
                 self._submit_again(share)
-                self.pool.done(session)
+                self.pool.done(exchange)
                 return
         # First of all room is made, for who is told may send the next mail.
-        self.pool.done(session)
+        self.pool.done(exchange)
         rest = share.delivery.settle(share, outcome)
-        share.transaction = share.session = None
+        share.transaction = share.exchange = None
         if rest is not None:
             self._submit_again(rest)
 
     def _submit_again(self, share: Share) -> None:
         """What has waited its turn before goes first; one of its own stays so."""
-        share.transaction = share.session = None
+        share.transaction = share.exchange = None
         if share.delivery.reuse:
             self.pool.submit(share.delivery.server, share, first=True)
         else:
             self.pool.submit_alone(share.delivery.server, share)
 
-    def _moves(self, share: Share, session: PipeliningESMTPClient) -> bool:
+    def _moves(self, share: Share, exchange: Exchange) -> bool:
         """Whether a mail that was not done goes to another connection."""
         # What broke is not tried again, so that comes to an end by itself.
-        if session.has_settled_mail or session.broken is not None:
+        if exchange.pipeline.answered or exchange.pipeline.broken is not None:
             return True
         share.moves += 1
         return share.moves <= 1
@@ -160,7 +165,7 @@ class Dispatch:
             if share.settled:
                 continue
             if share.transaction is not None:
-                share.session.cancel(share.transaction, error)
+                share.exchange.cancel(share.transaction, error)
             else:
                 self.pool.withdraw(delivery.server, share)
                 if delivery.tracing is not None:
@@ -170,3 +175,9 @@ class Dispatch:
     def ended(self, delivery: Delivery) -> None:
         """A delivery has its result; for the delivery alone."""
         self.deliveries.discard(delivery)
+
+
+def _exchange_of(session: PipeliningESMTPClient) -> Exchange:
+    """What a session that is ready has mails moved by."""
+    assert session.exchange is not None
+    return session.exchange

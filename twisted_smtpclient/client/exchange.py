@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ..errors import ConnectionLost, DeliveryError, InternalError, ProtocolError, ResponseTimeout
+from ..smtp.limits import Limits
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Timeouts
 from ..smtp.reply import Reply, ReplyParser
@@ -18,6 +20,7 @@ from ..smtp.sender import WRITE
 from ..smtp.steps import Command
 from ..smtp.transaction import Transaction
 from .connect import Reactor
+from .departure import AT_ONCE, Departure, write_at_once, writes_at_once
 from .watch import Watch
 
 _ROOM: Final = Command("", "data_block", "the server took nothing more")
@@ -32,6 +35,7 @@ class Exchange:
     """
     Moves what a pipeline says and hears, and tells outcomes.
 
+    :param session: whose it is.
     :param pipeline: decides.
     :param transport: the session's; it is given this as its producer.
     :param reactor: calls turns.
@@ -39,14 +43,23 @@ class Exchange:
     :param timeouts: seconds for each reply.
     :param on_end: told when the connection is to end, and how.
     :param guard: calls what a timer called, and takes what it raises.
+    :param departure: writes, for others too.
+    :param limits: what the server takes in one transaction and on one
+        connection.
     :param idle_timeout: seconds after which the watch runs out where nothing
         is under way; None for never.
+    It is also what a pool has of a session: what is asked for each mail is asked
+    here, where it costs nothing.
+
+    :ivar capacity: how many mails may be under way at a time.
+    :ivar submitted: how many it was given.
     :ivar flights: how often something was written, all that there was to say.
     :ivar octets_sent: how many octets that was.
     """
 
     def __init__(
         self,
+        session: Any,
         pipeline: Pipeline,
         transport: Any,
         reactor: Reactor,
@@ -54,11 +67,21 @@ class Exchange:
         timeouts: Timeouts,
         on_end: Callable[[End], None],
         guard: Callable[[Callable[[], None]], None],
+        departure: Departure,
         *,
+        capacity: int,
+        limits: Limits,
         idle_timeout: float | None = None,
     ) -> None:
+        self.session = session
         self.pipeline = pipeline
+        self.capacity = capacity
+        self.limits = limits
+        self.submitted = 0
         self._transport = transport
+        self._departure = departure if writes_at_once(transport) else None
+        #: what leaves with the departure
+        self._leaving: list[bytes] = []
         self._reactor = reactor
         self._watch = watch
         self._timeouts = timeouts
@@ -75,11 +98,37 @@ class Exchange:
         #: whether what is written next goes on with what a full transport cut short
         self._flight_goes_on = False
 
+    @property
+    def accepts(self) -> bool:
+        """Whether the session takes a further mail."""
+        return self.pipeline.accepts
+
+    def finish(self) -> None:
+        """Take no further mail, and close behind those under way."""
+        self.session.finish()
+
+    def when_gone(self) -> Deferred[None]:
+        """Fires when the connection has ended."""
+        gone: Deferred[None] = self.session.when_gone()
+        return gone
+
     def submit(self, transaction: Transaction) -> None:
         """
         Give the pipeline a mail, to be written in a moment: all that is given
         until then goes in one write.
         """
+        self.submitted += 1
+        if self.pipeline.accepts:
+            self._queue(transaction)
+        else:
+            # It was chosen for this session before the session's last mail was.
+            transaction.outcome = ConnectionLost("the session takes no further mail")
+            transaction.untouched = True
+            self.pipeline.finished.append(transaction)
+        if not (self._turn_is_due or self._in_turn):
+            self.call_turn()
+
+    def _queue(self, transaction: Transaction) -> None:
         try:
             self.pipeline.submit(transaction)
         except Exception as error:
@@ -91,8 +140,14 @@ class Exchange:
             # Told in a moment too: who is told may give the next, which may be
             # no better, and so on for as many as wait.
             self.pipeline.finished.append(transaction)
-        if not (self._turn_is_due or self._in_turn):
-            self.call_turn()
+
+    def cancel(self, transaction: Transaction, error: DeliveryError) -> None:
+        """Settle one mail with ``error`` now; its neighbors go on."""
+        self.pipeline.cancel(transaction, error)
+        if transaction.outcome is not None:
+            # At once, also where who is told of one mail cancels another.
+            tell(transaction)
+        self._guard(self.turn)
 
     def take(self, replies: list[Reply], parser: ReplyParser) -> None:
         """Take what was read."""
@@ -140,19 +195,37 @@ class Exchange:
             self._on_end(pipeline.end)
 
     def _write(self) -> bool:
-        wrote = False
+        size = 0
         while not self._paused and (octets := self.pipeline.output()):
-            self._transport.write(octets)
-            wrote = True
-            self.octets_sent += len(octets)
+            if self._departure is not None and size < AT_ONCE:
+                self._leave_with(self._departure, octets)
+            else:
+                self.depart()
+                self._transport.write(octets)
+            size += len(octets)
             if len(octets) < WRITE:
                 # There was no more.
                 break
+        wrote = size > 0
         if wrote:
+            self.octets_sent += size
             if not self._flight_goes_on:
                 self.flights += 1
             self._flight_goes_on = self._paused
         return wrote
+
+    def _leave_with(self, departure: Departure, octets: bytes) -> None:
+        if not self._leaving:
+            departure.add(self)
+        self._leaving.append(octets)
+
+    def depart(self) -> None:
+        """Write what was to leave, ahead of what is written from now on."""
+        leaving, self._leaving = self._leaving, []
+        # What was given up is not to reach the server: its mails have been told
+        # that they were not done, and go elsewhere.
+        if leaving and self.pipeline.end is not End.ABORT:
+            write_at_once(self._transport, leaving[0] if len(leaving) == 1 else b"".join(leaving))
 
     def tell(self) -> None:
         """Tell outcomes; who is told may give further mails at once."""
@@ -180,6 +253,8 @@ class Exchange:
         self._turn_is_due = False
         if self.pipeline.end in (End.OPEN, End.LINGER):
             self.turn()
+        else:
+            self.tell()
 
     def _keep_time(self, *, heard: bool, wrote: bool) -> None:
         pipeline = self.pipeline

@@ -15,6 +15,7 @@ from ..smtp.credentials import Credentials
 from ..smtp.policy import Mode, Server, TLSMode
 from .chronicle import Chronicle
 from .connect import Connector, Reactor
+from .departure import Departure
 from .login import ask_for_token, open_with_token
 from .protocol import PipeliningESMTPClient
 from .quirks import Quirks
@@ -58,6 +59,7 @@ class Opener:
         self._helo = helo
         self._depth = depth
         self._idle_timeout = idle_timeout
+        self._departure = Departure(reactor)
         self._quirks = Quirks(reactor)
         #: of each server, how the newest session that is being opened comes to be
         self._openings: dict[Server, Chronicle] = {}
@@ -191,6 +193,7 @@ class Opener:
             leave_out=leave_out.union(k for k in ("STARTTLS", *_OPTIONAL) if breaks(server, k)),
             depth=self._depth,
             idle_timeout=self._idle_timeout,
+            departure=self._departure,
         )
         self.sessions.add(session)
         return session

@@ -19,7 +19,7 @@ from ..smtp.result import DeliveryResult
 from ..smtp.transaction import Transaction
 from .certificate import tls_session
 from .delivery import DeliveryCancelled
-from .exchange import tell
+from .exchange import Exchange
 from .session import Session, give_back
 
 
@@ -60,11 +60,12 @@ class PipeliningESMTPClient(Session):
     :param idle_timeout: seconds after which a session without a mail ends;
         None for never.
     :param chronicle: is told how the session comes to be; None makes one.
+    :param departure: what writes, where other sessions have a part in it too;
+        None makes one.
     :raises InvalidRequest: ``identity`` or ``credentials`` will not do.
     :ivar capacity: how many mails may be under way on it at a time.
     :ivar limits: what the server takes in one transaction and on one
         connection (RFC 9422).
-    :ivar submitted: how many mails it was given.
     :ivar octets_received: how many octets the server has said.
     """
 
@@ -111,6 +112,16 @@ class PipeliningESMTPClient(Session):
     def broken(self) -> str | None:
         """What the server offers and turned out not to have, if anything."""
         return self._exchange.pipeline.broken if self._exchange is not None else None
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """What moves its mails; None before it is ready."""
+        return self._exchange
+
+    @property
+    def submitted(self) -> int:
+        """How many mails it was given."""
+        return self._exchange.submitted if self._exchange is not None else len(self._early)
 
     @property
     def flights(self) -> int:
@@ -183,7 +194,6 @@ class PipeliningESMTPClient(Session):
         What :meth:`deliver` is made of: ``transaction.on_settled`` is called
         once, when ``transaction.outcome`` is there.
         """
-        self.submitted += 1
         exchange = self._exchange
         if exchange is not None and exchange.pipeline.accepts and not self._closing:
             exchange.submit(transaction)
@@ -203,11 +213,7 @@ class PipeliningESMTPClient(Session):
             self._early.remove(transaction)
             give_back([transaction], error)
         elif self._exchange is not None:
-            self._exchange.pipeline.cancel(transaction, error)
-            if transaction.outcome is not None:
-                # At once, also where who is told of one mail cancels another.
-                tell(transaction)
-            self._guard(self._exchange.turn)
+            self._exchange.cancel(transaction, error)
 
     def abort(self, error: DeliveryError) -> None:
         """End the connection now; every mail left gets its outcome."""

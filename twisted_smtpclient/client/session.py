@@ -43,6 +43,7 @@ from ..smtp.transaction import Transaction
 from .base import UnreachedESMTPClient
 from .chronicle import Chronicle
 from .connect import Reactor
+from .departure import Departure
 from .exchange import Exchange, tell
 from .login import channel_of, check_resolved, log_in
 from .opening import Opening
@@ -75,6 +76,7 @@ class Session(UnreachedESMTPClient):
         leave_out: Collection[str] = (),
         depth: int = 10,
         idle_timeout: float | None = None,
+        departure: Departure | None = None,
     ) -> None:
         if identity:
             _check_helo(identity)
@@ -93,6 +95,7 @@ class Session(UnreachedESMTPClient):
         self._depth = depth
         self._idle_timeout = idle_timeout
         self._reactor = reactor
+        self._departure = departure or Departure(reactor)
         self.chronicle = chronicle or Chronicle(reactor.seconds)
         self._watch = Watch(reactor, lambda: self._guard(self._expired))
         self._parser = ReplyParser()
@@ -106,7 +109,6 @@ class Session(UnreachedESMTPClient):
         self._error: DeliveryError | None = None
         self.capacity = 1
         self.limits = UNLIMITED
-        self.submitted = 0
         self.octets_received = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
@@ -302,6 +304,7 @@ class Session(UnreachedESMTPClient):
         )
         self.capacity = self._depth if pipeline.grouped else 1
         self._exchange = Exchange(
+            self,
             pipeline,
             self.transport,
             self._reactor,
@@ -309,6 +312,9 @@ class Session(UnreachedESMTPClient):
             self.server.timeouts,
             self._end,
             self._guard,
+            self._departure,
+            capacity=self.capacity,
+            limits=self.limits,
             idle_timeout=self._idle_timeout,
         )
         self.transport.registerProducer(self, True)

@@ -1,0 +1,92 @@
+"""
+Writing what many sessions have to say in one go.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+
+from .connect import Reactor
+
+#: Octets that a session writes in this way in one turn: what Twisted's TCP sends
+#: at most with one call.  A server that reads as fast as we write would have all
+#: of a large content in one turn, and every other connection would wait for it.
+AT_ONCE: Final = 131072
+
+_log = Logger()
+
+
+class Leaving(Protocol):
+    """Who has something to write."""
+
+    def depart(self) -> None:
+        """Write it now."""
+
+
+class Departure:
+    """
+    Lets the sessions of an agent write at the end of a turn of the reactor.
+
+    Twisted's TCP transports write when the reactor comes by, one after the
+    other between other events, at the price of two changes of what it waits
+    for and of as many calls as a mail takes.  What leaves here leaves in one
+    go: the peers are woken once, and find the next when they have dealt with
+    one.
+
+    :param reactor: tells when the turn is over.
+    """
+
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
+        self._due: list[Leaving] = []
+
+    def add(self, leaving: Leaving) -> None:
+        """Have it write before the reactor waits again."""
+        if not self._due:
+            self._reactor.callLater(0, self._leave)
+        self._due.append(leaving)
+
+    def _leave(self) -> None:
+        due, self._due = self._due, []
+        for leaving in due:
+            _depart(leaving)
+
+
+def _depart(leaving: Leaving) -> None:
+    try:
+        leaving.depart()
+    except Exception:
+        # The others' flights are not to be lost with it.
+        _log.failure("a session could not write")
+
+
+def writes_at_once(transport: Any) -> bool:
+    """
+    Whether :func:`write_at_once` knows how to write to a transport: Twisted's
+    own for TCP and UNIX sockets, without TLS; no wrapper, and no class that
+    writes in a way of its own.
+    """
+    if getattr(type(transport), "write", None) is not Connection.write or transport.TLS:
+        return False
+    # Unless some later Twisted keeps what waits in another place.
+    return hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
+
+
+def write_at_once(transport: Any, octets: bytes) -> None:
+    """
+    Write to the socket of a transport.
+
+    What it does not take now, and what goes wrong with it, is the transport's
+    as ever.
+    """
+    written = 0
+    if not (transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting):
+        written = transport.writeSomeData(octets)
+        if not isinstance(written, int) or written < 0:
+            # The connection is lost; the reactor will find that out by itself.
+            written = 0
+    if written < len(octets):
+        transport.write(octets[written:])
