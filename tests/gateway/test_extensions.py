@@ -182,7 +182,29 @@ def test_and_so_it_is_in_a_recipient(fields: dict[str, Any], text: str) -> None:
     assert refusal(recipients=recipients).startswith(f"recipients[1].{text}")
 
 
-_TEXTS = st.text() | st.sampled_from(["a@b.de", "rfc822;a@b.de", "utf-8;ü@b", "\r\nRSET", "120;R", "FULL"])
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"mail_parameters": {"X": "\ud800"}}, "mail_parameters"),
+        ({"mail_parameters": {"\ud800": None}}, "mail_parameters"),
+        ({"recipients": [{"address": "a@b.de", "notify": ["\ud800"]}]}, "recipients[0].notify"),
+        ({"recipients": [{"address": "a@b.de", "parameters": {"X": "\ud800"}}]}, "recipients[0].parameters"),
+        ({"recipients": [{"address": "a@b.de", "orcpt": "\ud800"}]}, "recipients[0].orcpt"),
+        ({"recipients": ["a@b.de", ["\ud800"]]}, "recipients[1]"),
+        ({"auth": {"username": "a", "password": "b", "mechanisms": ["\ud800"]}}, "auth.mechanisms"),
+        ({"dsn": {"envid": "\ud800"}}, "dsn.envid"),
+        ({"binary": {"a": ["\ud800"]}}, "binary"),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_by_its_field_and_the_id_told(
+    changed: dict[str, Any], field: str
+) -> None:
+    assert refusal(**changed) == f"{field}: expected Unicode; this has half of a surrogate pair"
+
+
+_TEXTS = st.text() | st.sampled_from(
+    ["\ud800", "a@b.de", "rfc822;a@b.de", "utf-8;ü@b", "\r\nRSET", "120;R", "FULL"]
+)
 _VALUES = _TEXTS | st.none() | st.booleans() | st.integers() | st.lists(_TEXTS, max_size=2)
 _DSN = st.dictionaries(st.sampled_from(["ret", "envid", "x"]), _VALUES, max_size=2)
 _PARAMETERS = st.dictionaries(_TEXTS | st.just("BY"), _VALUES, max_size=2)

@@ -200,6 +200,19 @@ def _is_text(value: str) -> bool:
     return True
 
 
+def _strings_within(value: object) -> Iterator[str]:
+    """The strings in a value, the names of its objects included; however deep, without recursion."""
+    left = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, list):
+            left += inner
+        elif isinstance(inner, dict):
+            left += [*inner, *inner.values()]
+
+
 def _objects(given: Mapping[str, object], *fields: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """The objects in these fields, each with the name of its place."""
     for field in fields:
@@ -279,7 +292,8 @@ def _check_inside(value: Mapping[str, object], outer: str, place: str) -> None:
 
 
 def _check_type(value: object, type_: object, expected: str, field: str) -> None:
-    if isinstance(value, str) and not _is_text(value):
+    if not all(map(_is_text, _strings_within(value))):
+        # Not only is it no text: msgspec would raise what is no complaint.
         raise InvalidRequest("expected Unicode; this has half of a surrogate pair", field)
     try:
         msgspec.convert(value, type_)
