@@ -142,6 +142,8 @@ def test_any_other_notify_is_refused(wrong: Any) -> None:
         ("a@b.de", "rfc822;a@b.de"),
         ("rfc822;a@b.de", "rfc822;a@b.de"),
         ("RFC822;a@b.de", "RFC822;a@b.de"),
+        ("Postmaster", "rfc822;Postmaster"),
+        ("utf-8;postmaster", "utf-8;postmaster"),
         ("a+tag=x@b.de", "rfc822;a+2Btag+3Dx@b.de"),
         ("rfc822;a+2Bb@c", "rfc822;a+2B2Bb@c"),
         ('"two words"@b.de', 'rfc822;"two+20words"@b.de'),
@@ -170,6 +172,7 @@ def test_a_type_without_an_address_is_told_as_that() -> None:
     [
         "",
         "a",
+        "postmasters",
         "a b@c",
         "utf-8;",
         "utf-8;a",

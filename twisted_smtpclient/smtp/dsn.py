@@ -145,7 +145,7 @@ def orcpt_parameter(orcpt: str) -> bytes:
     else:
         kind, address = ("rfc822" if orcpt.isascii() else "utf-8"), orcpt
     utf8 = kind.lower() == "utf-8"
-    if (typed is None or utf8) and (len(address) > MAX_ADDRESS or not MAILBOX.fullmatch(address)):
+    if (typed is None or utf8) and not _is_address(address):
         raise InvalidRequest("expected an address, with or without a type and a semicolon before it", "orcpt")
     if not address:
         raise InvalidRequest(f"expected an address behind {kind};", "orcpt")
@@ -155,6 +155,11 @@ def orcpt_parameter(orcpt: str) -> bytes:
     if len(kind) + 1 + len(encoded) > MAX_ORCPT:
         raise _too_long()
     return f" ORCPT={kind};{encoded}".encode("ascii")
+
+
+def _is_address(text: str) -> bool:
+    # The one recipient that needs no domain (RFC 5321 4.1.1.3) is one here too.
+    return text.lower() == "postmaster" or (len(text) <= MAX_ADDRESS and bool(MAILBOX.fullmatch(text)))
 
 
 def _too_long() -> InvalidRequest:
