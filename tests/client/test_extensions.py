@@ -395,8 +395,11 @@ def test_deliver_takes_what_an_envelope_and_a_content_take() -> None:
     assert mail.recipients[0].parameters == {"NOTIFY": "NEVER"}
 
 
+@pytest.mark.parametrize("terms", [{}, {"tls": None}], ids=["nothing said", "None said"])
 @pytest.mark.parametrize(("port", "asked"), [(25, "STARTTLS"), (465, "TLS")])
-def test_deliver_verifies_by_itself_where_tls_is_required(port: int, asked: str) -> None:
+def test_deliver_verifies_by_itself_where_tls_is_required(
+    port: int, asked: str, terms: dict[str, None]
+) -> None:
     network = Network()
     settings: dict[str, Any] = {"requiretls": True}
     settings["starttls" if asked == "STARTTLS" else "implicit_tls"] = UNTRUSTED.server_context()
@@ -404,7 +407,7 @@ def test_deliver_verifies_by_itself_where_tls_is_required(port: int, asked: str)
     network.serve(sink.factory, HOST)
     result = deliver(
         HOST, "a@b.de", ["c@d.de"], MESSAGE, requiretls=True, port=port, reactor=network,
-        trust_root=CERTIFICATES.trust_root(),
+        trust_root=CERTIFICATES.trust_root(), **terms,
     )  # fmt: skip
     assert "does not verify" in str(network.until(result).error)
     assert sink.mails == []

@@ -57,8 +57,8 @@ def deliver(
     """
     if reactor is None:
         from twisted.internet import reactor
-    if requiretls:
-        terms.setdefault("tls", TLSMode.IMPLICIT if port == SUBMISSIONS_PORT else TLSMode.DEPEND)
+    if requiretls and terms.get("tls") is None:
+        terms["tls"] = TLSMode.IMPLICIT if port == SUBMISSIONS_PORT else TLSMode.DEPEND
     server = Server(host=host, port=port, helo=helo, **terms)
     envelope = Envelope(sender, recipients, dsn=dsn, requiretls=requiretls, parameters=parameters)
     content = message if isinstance(message, Content) else Content(message)
