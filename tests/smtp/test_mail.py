@@ -194,6 +194,14 @@ def test_a_mail_that_asks_for_too_much_fails_alone_and_nothing_of_it_is_written(
     assert verdicts(first)[0][0] == verdicts(second)[0][0] == 250
 
 
+def test_a_message_of_just_the_limits_size_goes() -> None:
+    script = Script(f"SIZE={len(TEXT)}")
+    script.pipeline.submit(Transaction(asking(), Content(TEXT)))
+    assert b"".join(script.writes()) == b"MAIL FROM:<a@b> SIZE=%d\r\n" % len(TEXT)
+    with pytest.raises(MessageTooLarge, match=f"{len(TEXT) + 1} octets, the server takes {len(TEXT)}$"):
+        script.pipeline.submit(Transaction(asking(), Content(TEXT + b"x")))
+
+
 def test_a_size_over_the_limit_is_told_before_what_else_is_lacking() -> None:
     script = Script("SIZE=6")
     mail = Transaction(asking(requiretls=True), Content(TEXT))
