@@ -331,6 +331,16 @@ def test_the_error_says_of_each_why_it_does_not_fit() -> None:
     )
 
 
+def test_what_the_credentials_leave_out_is_told_as_that() -> None:
+    session = Session(Credentials("anna", "hunter2", mechanisms=["LOGIN", "SCRAM-SHA-1"]), channel=CLEAR)
+    told = unsupported(session, "SCRAM-SHA-256 LOGIN XOAUTH2")
+    assert told.endswith(
+        " SCRAM-SHA-256 (mechanisms leaves it out),"
+        " LOGIN (it would show the password on a connection in clear),"
+        " XOAUTH2 (not one that these credentials go with)"
+    )
+
+
 def test_names_that_are_none_are_not_told_and_others_only_so_many() -> None:
     names = " ".join(f"X-{number}" for number in range(100))
     told = unsupported(Session(), f"\x1b[2J {'X' * 21} {names}")

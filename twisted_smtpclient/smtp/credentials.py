@@ -240,11 +240,16 @@ class Credentials:
         return frozenset(secret for secret in held if secret is not None)
 
     @property
+    def fitting(self) -> tuple[str, ...]:
+        """The mechanisms that such a secret will do for, strongest first."""
+        if self._password is not None:
+            return PASSWORD_MECHANISMS
+        return EXTERNAL if self._token is None else TOKEN_MECHANISMS
+
+    @property
     def usable(self) -> tuple[str, ...]:
-        """The mechanisms that such a secret will do for, in the order to be tried."""
-        if self.mechanisms is not None:
-            return self.mechanisms
-        return PASSWORD_MECHANISMS if self._password is not None else TOKEN_MECHANISMS
+        """Those of them that may be tried, in that order."""
+        return self.fitting if self.mechanisms is None else self.mechanisms
 
     def with_token(self, token: Secret, spent: Secret | None = None) -> Credentials:
         """

@@ -296,11 +296,15 @@ class LogIn:
             return f"the server does not offer AUTH, and there are credentials{hint}"
         obstacles = {choice.name: choice.obstacle for choice in choices}
         told = [
-            f"{name} ({obstacles.get(name, 'not one that these credentials go with')})"
+            f"{name} ({obstacles.get(name) or self._no_choice(name)})"
             for name in names[:_MAX_TOLD]
             if self._may_be_told(name)
         ]
         return f"no mechanism to log in with; the server offers {', '.join(told) or 'none'}"
+
+    def _no_choice(self, name: str) -> str:
+        fits = self._credentials is not None and name in self._credentials.fitting
+        return "mechanisms leaves it out" if fits else "not one that these credentials go with"
 
     def _may_be_told(self, name: str) -> bool:
         octets = name.encode("utf-8", "backslashreplace")
