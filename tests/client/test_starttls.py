@@ -28,6 +28,7 @@ from twisted_smtpclient import (
     ProtocolError,
     Refused,
     ResponseTimeout,
+    ShuttingDown,
     Timeouts,
     TLSFailed,
     TLSMode,
@@ -328,6 +329,17 @@ def test_starttls_that_fails_where_it_is_depended_on_is_the_error(
     assert str(outcome.error).startswith(says)
     assert len(here.network.ends) == 1
     here.close()
+
+
+@pytest.mark.parametrize("stage", [Stage.STARTTLS, Stage.HANDSHAKE])
+def test_an_agent_that_is_closed_in_between_goes_nowhere_in_clear(stage: Stage) -> None:
+    here = post(faults=[Fault(stage, Action.STALL)])
+    outcome = Outcome(here.deliver(tls=TLSMode.TRY))
+    here.network.settle()
+    here.close()
+    assert isinstance(outcome.error, ShuttingDown)
+    assert len(here.network.attempts) == 1
+    assert here.sink.mails == []
 
 
 def test_a_handshake_that_trickles_does_not_move_the_timer() -> None:
