@@ -21,6 +21,7 @@ from ..smtp.dsn import DSN, Notify, Return
 from ..smtp.envelope import Envelope, Recipient
 from ..smtp.policy import SUBMISSIONS_PORT, Mode, Protocol, Server, Timeouts, TLSMode
 from .complaint import Rejection, check_spelling, check_uncommon, find_fault, given_in, id_at_the_start
+from .requests import AnyRequest, CancelRequest, ProbeRequest, Request
 from .schema import (
     EXPECTED,
     LEGACY,
@@ -31,60 +32,12 @@ from .schema import (
     ProbeFields,
     RecipientFields,
     RequestFields,
-    RequestId,
     decode_base64,
 )
 
 __all__ = ["AnyRequest", "CancelRequest", "ProbeRequest", "Rejection", "Request", "RequestDecoder"]
 
 T = TypeVar("T")
-
-
-class Request(Struct):
-    """
-    One delivery that a client asks for.
-
-    :ivar reuse: whether it may share and leave behind a kept connection.
-    :ivar deadline: seconds for all of it; None for no bound.
-    :ivar trace: whether the reply tells where the time went.
-    :ivar transcript: whether it tells what was said.
-    :ivar key: what makes it one with others of the same key.
-    """
-
-    id: RequestId
-    server: Server
-    envelope: Envelope
-    content: Content
-    reuse: bool = True
-    deadline: float | None = None
-    trace: bool = False
-    transcript: bool = False
-    key: str | None = None
-
-
-class ProbeRequest(Struct):
-    """A look at a server, which delivers nothing."""
-
-    id: RequestId
-    server: Server
-    deadline: float | None = None
-    trace: bool = False
-    transcript: bool = False
-
-
-class CancelRequest(Struct):
-    """
-    The end of requests that came before on the same connection.
-
-    :ivar target: the id that they bear.
-    """
-
-    id: RequestId
-    target: int | str
-
-
-#: What a good line may ask for.
-AnyRequest = Request | ProbeRequest | CancelRequest
 
 
 #: What makes a Server, legacy spellings included.

@@ -31,8 +31,6 @@ from .under_way import (
     Ended,
     Probing,
     Tell,
-    TellingOfDelivery,
-    TellingOfProbe,
     UnderWay,
 )
 
@@ -153,9 +151,9 @@ class Deliveries:
         if self.draining:
             tell(Ended(ShuttingDown(SHUTTING_DOWN), None))
         elif isinstance(request, Request):
-            self._begin(TellingOfDelivery(self, request, tell, client))
+            self._begin(Delivering(self, request, tell, client, as_it_is=True))
         else:
-            self._begin(TellingOfProbe(self, request, tell, client))
+            self._begin(Probing(self, request, tell, client, as_it_is=True))
 
     def _begin(self, under_way: UnderWay[Any]) -> None:
         client = under_way.client

@@ -9,13 +9,23 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
 
 from .. import errors
 from ..errors import DeliveryError
 from ..smtp.probe import Probe
-from ..smtp.result import DeliveryResult, RecipientStatus, Status
-from ..smtp.trace import Side, Trace
+from ..smtp.result import DeliveryResult, RecipientStatus
+from ..smtp.trace import Trace
+from .reply_schema import (
+    CancelledFields,
+    ErrorFields,
+    FoundFields,
+    ReplyFields,
+    ResultFields,
+    TLSFields,
+    TraceFields,
+    UnknownFields,
+    VerdictFields,
+)
 from .schema import RequestId
 
 __all__ = [
@@ -55,80 +65,7 @@ WIRE_NAMES: Final[Mapping[type[DeliveryError], str]] = {
 PREFIX: Final = "Error while deliver messages: "
 
 
-class _Verdict(Struct):
-    recipient: str
-    status: Status
-    response: str
-    code: int
-    enhanced: str | None
-    command: str | None
-
-
-class _Unknown(Struct):
-    recipient: str
-    status: Status
-    indoubt: bool
-
-
-class _Trace(Struct):
-    queued: float
-    connect: float
-    tls: float
-    session: float
-    envelope: float
-    content: float
-    total: float
-    flights: int
-    reused: bool
-    pipelined: bool
-    chunking: bool
-    tls_version: str | None
-
-
-class _Told(Struct, kw_only=True):
-    """What a reply tells besides, where it was asked to."""
-
-    trace: _Trace | UnsetType = UNSET
-    transcript: list[tuple[Side, str]] | UnsetType = UNSET
-    redelivered: bool | UnsetType = UNSET
-
-
-class _ResultReply(_Told):
-    id: RequestId
-    status: str
-    sender: str | None
-    deliveryStatus: list[_Verdict | _Unknown]
-
-
-class _ErrorReply(_Told):
-    id: RequestId
-    status: str
-    error: str
-    message: str
-    temporary: bool
-    indoubt: bool | UnsetType = UNSET
-    command: str | UnsetType = UNSET
-    code: int | UnsetType = UNSET
-    response: str | UnsetType = UNSET
-    deliveryStatus: list[_Verdict | _Unknown] | UnsetType = UNSET
-
-
-class _TLS(Struct):
-    version: str
-    cipher: str
-    verified: bool
-
-
-class _ProbeReply(_Told):
-    id: RequestId
-    status: str
-    greeting: str
-    extensions: dict[str, tuple[str, ...]]
-    tls: _TLS | None
-    authenticated: bool
-
-
-T = TypeVar("T", bound=_Told)
+T = TypeVar("T", bound=ReplyFields)
 
 
 class Ask(NamedTuple):
@@ -149,15 +86,9 @@ _text_of = lru_cache(maxsize=256)(str)
 _encode = msgspec.json.Encoder().encode
 
 
-class _CancelReply(Struct):
-    id: RequestId
-    status: str
-    cancelled: bool
-
-
 def encode_cancel(request_id: RequestId, cancelled: bool) -> bytes:
     """The reply, without its line end, to a cancel."""
-    return _encode(_CancelReply(request_id, "ok", cancelled))
+    return _encode(CancelledFields(request_id, "ok", cancelled))
 
 
 def encode_result(
@@ -169,7 +100,7 @@ def encode_result(
     :param ask: what is to be told besides.
     :param redelivered: whether another process may have delivered it too.
     """
-    reply = _ResultReply(request_id, "ok", result.sender, _delivery_status(result.recipients))
+    reply = ResultFields(request_id, "ok", result.sender, _delivery_status(result.recipients))
     if redelivered:
         reply.redelivered = True
     return _encode(reply if ask is None else _tell(reply, ask))
@@ -184,7 +115,7 @@ def encode_error(
     :param ask: what is to be told besides.
     :param redelivered: whether another process may have delivered it.
     """
-    reply = _ErrorReply(request_id, "error", wire_name(error), f"{PREFIX}{error}", bool(error.temporary))
+    reply = ErrorFields(request_id, "error", wire_name(error), f"{PREFIX}{error}", bool(error.temporary))
     if redelivered:
         reply.redelivered = True
     if error.in_doubt:
@@ -203,12 +134,12 @@ def encode_probe(request_id: RequestId, probe: Probe, ask: Ask | None = None) ->
     :param ask: what is to be told besides.
     """
     tls = probe.tls
-    reply = _ProbeReply(
+    reply = FoundFields(
         request_id,
         "ok",
         probe.greeting,
         dict(probe.extensions),
-        None if tls is None else _TLS(tls.version, tls.cipher, tls.verified),
+        None if tls is None else TLSFields(tls.version, tls.cipher, tls.verified),
         probe.authenticated,
     )
     return _encode(reply if ask is None else _tell(reply, ask))
@@ -223,7 +154,7 @@ def _tell(reply: T, ask: Ask) -> T:
     trace = ask.trace
     if ask.tell_trace:
         # To the microsecond.
-        reply.trace = _Trace(
+        reply.trace = TraceFields(
             queued=round(trace.queued, 6),
             connect=round(trace.connect, 6),
             tls=round(trace.tls, 6),
@@ -250,11 +181,11 @@ def wire_name(error: DeliveryError) -> str:
     return "InternalError"
 
 
-def _delivery_status(recipients: Sequence[RecipientStatus]) -> list[_Verdict | _Unknown]:
+def _delivery_status(recipients: Sequence[RecipientStatus]) -> list[VerdictFields | UnknownFields]:
     return [
-        _Unknown(recipient, status, in_doubt)
+        UnknownFields(recipient, status, in_doubt)
         if reply is None
-        else _Verdict(
+        else VerdictFields(
             recipient,
             status,
             reply.text,

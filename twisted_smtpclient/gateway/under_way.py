@@ -30,8 +30,6 @@ __all__ = [
     "Ended",
     "Probing",
     "Tell",
-    "TellingOfDelivery",
-    "TellingOfProbe",
     "UnderWay",
 ]
 
@@ -75,6 +73,8 @@ class UnderWay(Generic[R]):
     """
     A request under way, whatever it asks for.
 
+    :param answer: takes the reply, a line without its end; or, with
+        ``as_it_is``, the outcome.
     :ivar client: whose it is, and who may cancel it.
     :ivar request: what was asked.
     :ivar trace: where its time went; None where nobody wants to know.
@@ -82,17 +82,26 @@ class UnderWay(Generic[R]):
     """
 
     __slots__ = (
-        "_answer", "_deferred", "_deliveries", "_end", "_reason", "_started",
+        "_answer", "_as_it_is", "_deferred", "_deliveries", "_end", "_reason", "_started",
         "client", "cost", "request", "trace",
     )  # fmt: skip
 
-    def __init__(self, deliveries: Deliveries, request: R, answer: Answer | Tell, client: object) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        request: R,
+        answer: Answer | Tell,
+        client: object,
+        *,
+        as_it_is: bool = False,
+    ) -> None:
         self.client: object = client
         self.cost: int = REQUEST + _extra_of(request)
         self.request: R = request
         self.trace: Trace | None = None
         self._deliveries: Deliveries = deliveries
         self._answer: Callable[[Any], None] = answer
+        self._as_it_is: bool = as_it_is
         self._started = deliveries.seconds()
         self._deferred: Deferred[Any] | None = None
         #: why it was cut off
@@ -132,7 +141,7 @@ class UnderWay(Generic[R]):
         raise NotImplementedError
 
     def _encoded_error(self, error: DeliveryError, ask: Ask | None) -> Any:
-        return encode_error(self.request.id, error, ask)
+        return Ended(error, ask) if self._as_it_is else encode_error(self.request.id, error, ask)
 
     def _told(
         self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
@@ -142,7 +151,7 @@ class UnderWay(Generic[R]):
 
     def _succeeded(self, outcome: Any) -> None:
         try:
-            reply = self._encoded(outcome, self._ask())
+            reply = Ended(outcome, self._ask()) if self._as_it_is else self._encoded(outcome, self._ask())
         except Exception:
             self._failed(Failure())
             return
@@ -189,9 +198,15 @@ class Delivering(UnderWay[Request]):
     __slots__ = ()
 
     def __init__(
-        self, deliveries: Deliveries, request: Request, answer: Answer | Tell, client: object
+        self,
+        deliveries: Deliveries,
+        request: Request,
+        answer: Answer | Tell,
+        client: object,
+        *,
+        as_it_is: bool = False,
     ) -> None:
-        super().__init__(deliveries, request, answer, client)
+        super().__init__(deliveries, request, answer, client, as_it_is=as_it_is)
         content = request.content
         # In the form of the wire it is another copy, where that differs.
         copies = 1 if content.size == len(content.message) else 2
@@ -238,29 +253,6 @@ def _extra_of(request: Request | ProbeRequest) -> int:
     if type(request.id) is str and len(request.id) > ID:
         extra += len(request.id) if request.id.isascii() else 4 * len(request.id)
     return extra
-
-
-class _Telling:
-    """The outcome as it is, in the place of a line."""
-
-    __slots__ = ()
-
-    def _encoded(self, outcome: Any, ask: Ask | None) -> Any:
-        return Ended(outcome, ask)
-
-    _encoded_error = _encoded
-
-
-class TellingOfDelivery(_Telling, Delivering):
-    """A mail of which the outcome is told as it is."""
-
-    __slots__ = ()
-
-
-class TellingOfProbe(_Telling, Probing):
-    """A look at a server, likewise."""
-
-    __slots__ = ()
 
 
 def _fault(failure: Failure) -> InternalError:
