@@ -15,6 +15,7 @@ from twisted.python.usage import UsageError
 
 from twisted_smtpclient import DeliveryAgent, tap
 from twisted_smtpclient.client.access import Access
+from twisted_smtpclient.operations.collector import Collector
 from twisted_smtpclient.operations.life import State
 from twisted_smtpclient.operations.pages import Pages
 from twisted_smtpclient.operations.signals import Signals
@@ -234,8 +235,8 @@ def parts(*arguments: str) -> dict[type, Any]:
 
 def test_metrics_are_nowhere_unless_told() -> None:
     assert parsed().metrics is None
-    assert set(parts()) == {Signals, ServiceManager}
-    assert set(parts("--metrics=tcp:0:interface=127.0.0.1")) == {Signals, ServiceManager, Pages}
+    assert set(parts()) == {Collector, Signals, ServiceManager}
+    assert set(parts("--metrics=tcp:0:interface=127.0.0.1")) == {Collector, Signals, ServiceManager, Pages}
 
 
 def test_deliveries_are_counted_and_sampled_where_there_are_metrics() -> None:

@@ -29,6 +29,7 @@ from .gateway.keys import KEY_TTL
 from .gateway.limit import MAX_CLIENTS
 from .gateway.memory import MAX_MEMORY, MIN_MEMORY
 from .gateway.token import Tokens
+from .operations.collector import Collector
 from .operations.files import allow_files
 from .operations.life import State
 from .operations.logs import FORMATS, choose_format
@@ -354,6 +355,7 @@ def makeService(options: Options) -> IService:
     if options.metrics is not None and metrics is not None:
         pages = PagesFactory(pages_of(metrics, daemon.life), reactor)
         MultiService.addService(daemon, Pages(options.metrics, pages))
+    MultiService.addService(daemon, Collector())
     MultiService.addService(daemon, Signals(daemon.life, daemon.hurry, reactor))
     MultiService.addService(daemon, ServiceManager(daemon.life, reactor))
     return daemon

@@ -66,6 +66,9 @@ class Transaction:
     rset_refused = False
     _contradicted = False
     _sequence_lost = False
+    #: lists from the first one on
+    _rcpt_replies: Sequence[Reply] = ()
+    _final_replies: Sequence[Reply] = ()
 
     def __init__(self, envelope: Envelope, content: Content, *, lmtp: bool = False) -> None:
         self.envelope = envelope
@@ -77,8 +80,6 @@ class Transaction:
         self.owner: Any = None
         self.on_settled: Callable[[Transaction], None] | None = None
         self.witness: Witness | None = None
-        self._rcpt_replies: list[Reply] = []
-        self._final_replies: list[Reply] = []
         #: the reply that ended the mail for all not refused by then
         self._decided: tuple[Reply, str] | None = None
         #: a 421 before the end of the content
@@ -158,12 +159,15 @@ class Transaction:
             self.outcome = DeliveryResult(envelope.sender, one_verdict(recipients, Status.OK, last, command))
             return True
         before = replies[:-1]
-        if last.code != 354 or max(map(_code_of, before)) >= 300:
+        if last.code != 354:
             return False
+        for reply in before:
+            if reply.code >= 300:
+                return False
         self.go_ahead = True
         self.awaited = Awaited.END_OF_DATA
         self.accepted = count = self.rcpts_written
-        self._rcpt_replies = list(before[-count:])
+        self._rcpt_replies = before[-count:]
         self.owed = 0
         return True
 
@@ -183,7 +187,7 @@ class Transaction:
         taken = replies[: min(more, self.owed)]
         if len(taken) < 2 or max(map(_code_of, taken)) >= 300:
             return 0
-        self._rcpt_replies += taken
+        self._rcpt_replies = _extended(self._rcpt_replies, taken)
         self.accepted += len(taken)
         self.owed -= len(taken)
         return len(taken)
@@ -228,7 +232,7 @@ class Transaction:
         if self._positive(reply):
             self._refuse_contradiction(reply)
             self.accepted += 1
-        self._rcpt_replies.append(reply)
+        self._rcpt_replies = _extended(self._rcpt_replies, (reply,))
         if self.envelope_answered:
             self.awaited = Awaited.BDAT if self.chunked else Awaited.DATA
             if self.lmtp and self.stage is Stage.WHOLE:
@@ -253,7 +257,7 @@ class Transaction:
             self._refuse_contradiction(reply)
         if self.awaited is Awaited.BDAT and not self._final_replies:
             self.dismissed = reply.code in _UNKNOWN_COMMAND
-        self._final_replies.append(reply)
+        self._final_replies = _extended(self._final_replies, (reply,))
         if self.stage is Stage.CONTENT:
             # The verdict on all, before the end: the rest is not sent.
             self.stage = Stage.CUT
@@ -347,7 +351,7 @@ class Transaction:
     def no_verdict(self) -> None:
         """What the server said of its content is none: it did not read it as one."""
         self._decided = None
-        self._final_replies.clear()
+        self._final_replies = ()
 
     def verdict(self) -> DeliveryResult | None:
         """The server's verdict, or None where a recipient has none yet."""
@@ -399,6 +403,14 @@ class Transaction:
             else:
                 entries.append(RecipientStatus(recipient.address, unknown, in_doubt=in_doubt))
         return entries
+
+
+def _extended(replies: Sequence[Reply], more: Sequence[Reply]) -> list[Reply]:
+    """Replies with more behind them: in place, but for the first."""
+    if isinstance(replies, list):
+        replies += more
+        return replies
+    return [*replies, *more]
 
 
 def _status(address: str, reply: Reply, command: str) -> RecipientStatus:
