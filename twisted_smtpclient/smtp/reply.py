@@ -63,6 +63,16 @@ class EnhancedStatusCode(NamedTuple):
         return f"{self.klass}.{self.subject}.{self.detail}"
 
 
+#: The ones of three digits, with the space behind them, which is what servers
+#: say; the rest are looked for by their pattern.
+_COMMON_ENHANCED: Final = {
+    b"%d.%d.%d " % (klass, subject, detail): EnhancedStatusCode(klass, subject, detail)
+    for klass in (2, 4, 5)
+    for subject in range(10)
+    for detail in range(10)
+}
+
+
 @lru_cache(maxsize=256)
 def _enhanced(text: bytes) -> EnhancedStatusCode:
     """Servers say few of them, and one of those for each recipient."""
@@ -118,10 +128,13 @@ class Reply:
         None where there is none, or where its class contradicts the reply
         code: such a code is worth nothing.
         """
-        match = _ENHANCED.match(self.lines[0], 4)
-        if match is None:
-            return None
-        enhanced = _enhanced(match[0])
+        line = self.lines[0]
+        enhanced = _COMMON_ENHANCED.get(line[4:10])
+        if enhanced is None:
+            match = _ENHANCED.match(line, 4)
+            if match is None:
+                return None
+            enhanced = _enhanced(match[0])
         return enhanced if enhanced.klass == self.code // 100 else None
 
 
