@@ -54,6 +54,10 @@ class Chaos(RuleBasedStateMachine):
                 # That is a server that does not know BDAT, and no such one
                 # takes the mails behind it.
                 return 550
+            if verb == "RSET" and code == 503:
+                # RSET is out of sequence nowhere; behind a BDAT for nobody, 503 is
+                # taken for what some servers say to that.
+                return 550
             return code
 
         self.script = Script(offers, lmtp=lmtp, depth=depth)

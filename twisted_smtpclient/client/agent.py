@@ -134,16 +134,10 @@ class DeliveryAgent:
             raise _wrong_type(envelope, Envelope)
         if not isinstance(content, Content):
             raise _wrong_type(content, Content)
-        dispatch = self._dispatch
-        delivery = Delivery(dispatch, server, envelope, content, reuse=reuse)
-        if dispatch.closed:
-            delivery.settle(delivery.shares[0], ShuttingDown("the agent is closed"))
-            return delivery.result
-        if trace is not None:
-            delivery.tracing = Tracing(trace, self._reactor.seconds)
-        if deadline is not None:
+        tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
+        delivery = self._dispatch.deliver(server, envelope, content, reuse, tracing)
+        if deadline is not None and not delivery.result.called:
             self._bound(delivery, deadline)
-        dispatch.begin(delivery)
         return delivery.result
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:

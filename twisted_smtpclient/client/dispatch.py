@@ -5,11 +5,15 @@ next.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ..errors import DeliveryError, InternalError
+from ..errors import DeliveryError, InternalError, ShuttingDown
+from ..smtp.content import Content
+from ..smtp.envelope import Envelope
 from ..smtp.limits import UNLIMITED
 from ..smtp.policy import Protocol, Server
 from ..smtp.transaction import Transaction
@@ -19,6 +23,9 @@ from .exchange import Exchange
 from .opener import Opener
 from .pool import Pool
 from .protocol import PipeliningESMTPClient
+
+if TYPE_CHECKING:
+    from .tracing import Tracing
 
 _log = Logger()
 
@@ -54,14 +61,27 @@ class Dispatch:
     def _open(self, server: Server) -> Deferred[Exchange]:
         return self._opener.open(server).addCallback(_exchange_of)
 
-    def begin(self, delivery: Delivery) -> None:
-        """A delivery has its turn, or waits for it."""
-        self.deliveries.add(delivery)
+    def deliver(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        reuse: bool,
+        tracing: Tracing | None = None,
+    ) -> Delivery:
+        """A delivery, which has its turn or waits for it."""
+        delivery = Delivery(self, server, envelope, content, reuse=reuse)
         share = delivery.shares[0]
-        if delivery.reuse:
-            self.pool.submit(delivery.server, share)
+        if self.closed:
+            delivery.settle(share, ShuttingDown("the agent is closed"))
+            return delivery
+        delivery.tracing = tracing
+        self.deliveries.add(delivery)
+        if reuse:
+            self.pool.submit(server, share)
         else:
-            self.pool.submit_alone(delivery.server, share)
+            self.pool.submit_alone(server, share)
+        return delivery
 
     def _assign(self, exchange: Exchange, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""

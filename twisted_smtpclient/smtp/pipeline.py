@@ -208,7 +208,7 @@ class Pipeline:
             if outstanding and self.end is End.OPEN:
                 head = outstanding[0]
                 end = at + head.owed
-                if head.smooth and at < end <= count and head.receive_hoped_for(replies[at:end]):
+                if head.smooth and at < end <= count and head.receive_hoped_for(replies, at, end):
                     at = end
                     if head.outcome is not None:
                         self._finish_well(head)

@@ -173,7 +173,11 @@ class ReplyParser:
             data = self._tail + data
         lines = data.split(b"\r\n")
         self._tail = tail = lines.pop()
-        replies = self._read(lines)
+        # Each CR and each LF is of a line's end: asked once, and not of each line.
+        if not self._lines and data.count(b"\n") == data.count(b"\r") == len(lines):
+            replies = self._read(lines)
+        else:
+            replies = self._read_uncommon(lines)
         if tail and not self._has_failed:
             self.error = _line_fault(tail, complete=False)
         if self._has_failed:
@@ -185,12 +189,11 @@ class ReplyParser:
         return self.error is not None
 
     def _read(self, lines: list[bytes]) -> list[Reply]:
-        """The replies that ``lines`` complete, up to the first fault."""
-        if not self._lines:
-            known = _known_replies.get
-            replies = [known(line) or _one_line_reply(line) for line in lines]
-            if all(replies):
-                return cast("list[Reply]", replies)
+        """The replies that ``lines`` are; there is no bare CR or LF in them."""
+        known = _known_replies.get
+        replies = [known(line) or _one_line_reply(line) for line in lines]
+        if all(replies):
+            return cast("list[Reply]", replies)
         return self._read_uncommon(lines)
 
     def _read_uncommon(self, lines: list[bytes]) -> list[Reply]:
@@ -231,10 +234,9 @@ class ReplyParser:
 
 
 def _one_line_reply(line: bytes) -> Reply | None:
-    """A reply of one line; None where it is of more, or at fault."""
+    """A reply of one line, in which there is no CR or LF; None where it is of more, or at fault."""
     code = _FINAL.get(line[:4])
-    # "b in line" first asks whether b is a number, which costs more than to look.
-    if code is None or len(line) > MAX_LINE or line.find(b"\n") >= 0 or line.find(b"\r") >= 0:
+    if code is None or len(line) > MAX_LINE:
         return None
     reply = Reply(code, (line,))
     without_id = len(line) <= (_MAX_KNOWN_354 if code == 354 else _WITHOUT_ID)

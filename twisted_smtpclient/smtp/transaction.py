@@ -139,35 +139,32 @@ class Transaction:
 
     # The receiver's side.
 
-    def receive_hoped_for(self, replies: Sequence[Reply]) -> bool:
+    def receive_hoped_for(self, replies: Sequence[Reply], start: int, end: int) -> bool:
         """
         Take all replies that are owed at once, if each is what one hopes for.
 
         Where they are the last ones, the mail has its outcome then.
 
-        :param replies: as many as are owed.
+        :param replies: from ``start`` on, and before ``end``, as many as are owed.
         :returns: False where one is not, and none was taken.
         """
-        last = replies[-1]
-        if self.chunked or self.awaited is Awaited.END_OF_DATA:
-            for reply in replies:
-                if reply.code >= 300:
-                    return False
+        last = replies[end - 1]
+        ends = self.chunked or self.awaited is Awaited.END_OF_DATA
+        if not ends and last.code != 354:
+            return False
+        for at in range(start, end if ends else end - 1):
+            if replies[at].code >= 300:
+                return False
+        if ends:
             envelope, command = self.envelope, "BDAT" if self.chunked else "."
             recipients = envelope.recipients
             self.accepted = len(recipients)
             self.outcome = DeliveryResult(envelope.sender, one_verdict(recipients, Status.OK, last, command))
             return True
-        before = replies[:-1]
-        if last.code != 354:
-            return False
-        for reply in before:
-            if reply.code >= 300:
-                return False
         self.go_ahead = True
         self.awaited = Awaited.END_OF_DATA
         self.accepted = count = self.rcpts_written
-        self._rcpt_replies = before[-count:]
+        self._rcpt_replies = replies[end - 1 - count : end - 1]
         self.owed = 0
         return True
 
