@@ -83,7 +83,9 @@ def write_at_once(transport: Any, octets: bytes) -> None:
     as ever.
     """
     written = 0
-    if not (transport.dataBuffer or transport._tempDataBuffer or transport.disconnecting):
+    waits = transport.dataBuffer or transport._tempDataBuffer
+    # Where the connection is gone there is no socket.
+    if transport.connected and not (waits or transport.disconnecting):
         written = transport.writeSomeData(octets)
         if not isinstance(written, int) or written < 0:
             # The connection is lost; the reactor will find that out by itself.

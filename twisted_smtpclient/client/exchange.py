@@ -200,7 +200,7 @@ class Exchange:
             if self._departure is not None and size < AT_ONCE:
                 self._leave_with(self._departure, octets)
             else:
-                self.depart()
+                self._write_leaving()
                 self._transport.write(octets)
             size += len(octets)
             if len(octets) < WRITE:
@@ -220,7 +220,16 @@ class Exchange:
         self._leaving.append(octets)
 
     def depart(self) -> None:
-        """Write what was to leave, ahead of what is written from now on."""
+        """
+        Write what was to leave.
+
+        Where that goes wrong the session ends: what it says next would stand
+        where the server expects what is missing.
+        """
+        self._guard(self._write_leaving)
+
+    def _write_leaving(self) -> None:
+        """Ahead of what is written from now on."""
         leaving, self._leaving = self._leaving, []
         # What was given up is not to reach the server: its mails have been told
         # that they were not done, and go elsewhere.
