@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import plot, table
 from benchmarks.children import Programs
 from benchmarks.measure import measure
+from benchmarks.package import choose
 from benchmarks.results import Results, machine
 from benchmarks.rows import Row, all_rows, quick_rows
 from benchmarks.targets import judge
@@ -48,6 +49,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the names of the rows, and end")
     parser.add_argument(
         "--quick", action="store_true", help="few messages, all at once: does it run? measures nothing"
+    )
+    parser.add_argument(
+        "--pure",
+        action=argparse.BooleanOptionalAction,
+        help="measure the sources as they are, not the wheel that users get (with --quick: yes)",
     )
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="folder (%(default)s)")
     return parser.parse_args()
@@ -99,7 +105,9 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     about = machine()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        programs = Programs(Path(folder))
+        pure = arguments.quick if arguments.pure is None else arguments.pure
+        package = choose(Path(folder), pure=pure, tell=_tell)
+        programs = Programs(Path(folder), package)
         if not programs.sink_is_fast:
             _tell("no C compiler: the sink is the one in Python, which is slower than what is measured")
         measured = measure(
@@ -110,6 +118,8 @@ def main() -> int:
             at_once=arguments.quick,
             tell=_tell,
         )
+        about["package"] = package.description
+        about["compiled"] = package.compiled
     about["sink"] = "in C" if programs.sink_is_fast else "in Python"
     about["settings"] = "quick" if arguments.quick else f"median of {arguments.runs} (least-most)"
     return _report(Results(measured, quick=arguments.quick), about, arguments.output)

@@ -16,11 +16,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.package import Package, sources
 from benchmarks.senders.job import HOST
 
 __all__ = ["Daemon", "Failed", "Programs", "Sink", "measured_from_outside", "run_sender"]
-
-ROOT: Final = Path(__file__).resolve().parents[1]
 
 #: Seconds for a child to start and to end.
 PATIENCE: Final = 30.0
@@ -41,13 +40,15 @@ class Programs:
     What there is on this machine.
 
     :param folder: for what is made here.
+    :param package: what is measured; None for the sources of this checkout.
     :ivar sink: the sink's command.
     :ivar sink_is_fast: whether it is the one in C.
     :ivar smtp_source: path of Postfix's generator, or None.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, package: Package | None = None) -> None:
         self.folder = folder
+        self.package = package or sources()
         compiled = _compile_sink(folder)
         self.sink_is_fast = compiled is not None
         self.sink = [str(compiled)] if compiled else [sys.executable, "-m", "benchmarks.python_sink"]
@@ -77,14 +78,9 @@ _TWISTD: Final = (
 )
 
 
-def _environment() -> dict[str, str]:
-    """Of our own modules in children: those of this checkout, whatever is installed."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def _start(command: Sequence[object], folder: Path, **streams: Any) -> subprocess.Popen[Any]:
+def _start(command: Sequence[object], programs: Programs, **streams: Any) -> subprocess.Popen[Any]:
     return subprocess.Popen(  # noqa: S603  # each command is one of this package
-        list(map(str, command)), cwd=folder, env=_environment(), **streams
+        list(map(str, command)), cwd=programs.folder, env=programs.package.environment, **streams
     )
 
 
@@ -103,12 +99,12 @@ class Sink:
         self._command = [*programs.sink, *([] if pipelining else ["-p"]), *([] if chunking else ["-c"])]
         if delay:
             self._command += ["-d", str(round(delay * 1000))]
-        self._folder = programs.folder
+        self._programs = programs
         self.counts = {}
 
     def __enter__(self) -> Sink:
         self._child = _start(
-            self._command, self._folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self._command, self._programs, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         word, _, port = self._child.stdout.readline().partition(" ")  # type: ignore[union-attr]  # a pipe
         if word != "port":
@@ -135,7 +131,7 @@ class Daemon:
     """
 
     def __init__(self, programs: Programs, *, connections: int, depth: int) -> None:
-        self._folder = programs.folder
+        self._programs = programs
         self._options = [
             f"--connections-per-host={connections}",
             f"--pipelining-depth={depth}",
@@ -147,12 +143,12 @@ class Daemon:
         with socket.create_server((HOST, 0)) as free:
             self.port = free.getsockname()[1]
         endpoint = f"tcp:{self.port}:interface={HOST}"
-        log = self._folder / f"daemon-{self.port}.log"
+        log = self._programs.folder / f"daemon-{self.port}.log"
         with log.open("wb") as output:
             # Its log goes to a file, as it would elsewhere.
             self._child = _start(
                 [*_TWISTD, "smtpclient", "--listen", endpoint, *self._options],
-                self._folder,
+                self._programs,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -194,9 +190,9 @@ def _answers(port: int) -> bool:
 
 
 @contextlib.contextmanager
-def _output_of(command: Sequence[object], folder: Path) -> Iterator[subprocess.Popen[str]]:
+def _output_of(command: Sequence[object], programs: Programs) -> Iterator[subprocess.Popen[str]]:
     child = _start(
-        command, folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, programs, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         yield child
@@ -206,14 +202,14 @@ def _output_of(command: Sequence[object], folder: Path) -> Iterator[subprocess.P
             child.wait()
 
 
-def run_sender(module: str, argument: str, folder: Path) -> dict[str, float]:
+def run_sender(module: str, argument: str, programs: Programs) -> dict[str, float]:
     """
     Run one of :mod:`benchmarks.senders` to its end: what it measured.
 
     :raises Failed: with what it said, if it did not send all.
     """
     command = [sys.executable, "-m", f"benchmarks.senders.{module}", argument]
-    with _output_of(command, folder) as child:
+    with _output_of(command, programs) as child:
         try:
             output, errors = child.communicate(timeout=LONGEST_RUN)
         except subprocess.TimeoutExpired:
@@ -224,16 +220,16 @@ def run_sender(module: str, argument: str, folder: Path) -> dict[str, float]:
     return result
 
 
-def measured_from_outside(command: Sequence[object], folder: Path) -> dict[str, float]:
+def measured_from_outside(command: Sequence[object], programs: Programs) -> dict[str, float]:
     """
     Run a foreign program to its end: its time and CPU, its start included.
 
     :raises Failed: if it did not end well.
     """
-    log = folder / "outside.log"
+    log = programs.folder / "outside.log"
     with log.open("wb") as output:
         began = time.perf_counter()
-        child = _start(command, folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        child = _start(command, programs, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(child.pid, 0)
         seconds = time.perf_counter() - began
     child.returncode = os.waitstatus_to_exitcode(status)

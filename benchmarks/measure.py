@@ -184,12 +184,12 @@ def run_once(row: Row, programs: Programs, messages: int) -> Run:
 def _send(row: Row, job: Job, programs: Programs) -> dict[str, float]:
     if row.contender is Contender.SMTP_SOURCE:
         assert programs.smtp_source is not None
-        return measured_from_outside(_smtp_source(programs.smtp_source, job), programs.folder)
+        return measured_from_outside(_smtp_source(programs.smtp_source, job), programs)
     module = _MODULES[row.contender]
     if row.contender is not Contender.DAEMON:
-        return run_sender(module, job.argument, programs.folder)
+        return run_sender(module, job.argument, programs)
     with Daemon(programs, connections=row.connections, depth=row.depth) as daemon:
-        return run_sender(module, job.to_daemon(daemon.port, daemon.pid).argument, programs.folder)
+        return run_sender(module, job.to_daemon(daemon.port, daemon.pid).argument, programs)
 
 
 def _smtp_source(program: str, job: Job) -> list[object]:

@@ -27,7 +27,8 @@ from typing import Any, Final
 
 import pika
 
-from benchmarks.children import _TWISTD, ROOT, Programs, Sink
+from benchmarks.children import _TWISTD, Programs, Sink
+from benchmarks.package import ROOT
 from benchmarks.senders.job import HELO, HOST, SENDER, addresses, message
 from twisted_smtpclient.gateway.amqp.consumer import PREFETCH
 

@@ -45,7 +45,8 @@ def pages(results: Results, targets: Sequence[Target], about: dict[str, Any]) ->
 def _machine(about: dict[str, Any]) -> str:
     return (
         f"{about['date']}: {about['cores']} cores, {about['memory_gib']} GiB, {about['system']}, "
-        f"{about['python']}, Twisted {about['twisted']}; {about['settings']}; sink: {about['sink']}."
+        f"{about['python']}, Twisted {about['twisted']}; {about['settings']}; package: {about['package']}; "
+        f"sink: {about['sink']}."
     )
 
 
