@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +63,21 @@ class AMQPDaemon:
             # Nothing tells when another process logs.
             time.sleep(0.02)
         return self.log
+
+
+class Timestamp(datetime):
+    """A time as any client may write it: so many seconds since 1970, of 64 bits."""
+
+    _seconds: int
+
+    def __new__(cls, seconds: int) -> Timestamp:
+        made = super().__new__(cls, 1970, 1, 1)
+        made._seconds = seconds
+        return made
+
+    def utctimetuple(self) -> Any:
+        # calendar.timegm() is what pika makes of it.
+        return (1970, 1, 1, 0, 0, self._seconds)
 
 
 def setup(broker: RabbitMQ, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .amqp import AMQPDaemon, Queues, setup
+from .amqp import AMQPDaemon, Queues, Timestamp, setup
 from .certificates import Certificates
 from .child import LOOPBACK, Child, free_ports
 from .losing import lose
@@ -138,6 +138,19 @@ def test_an_invalid_request_is_answered_at_once(start: Start, queues: Queues, qu
     queues.request(queue, b"nonsense")
     key, _, reply = queues.outcome(f"{queue}.outcomes")
     assert (key, reply["error"]) == ("invalid", "InvalidRequest")
+
+
+def test_headers_that_cannot_be_read_are_that_request_s_fault_alone(
+    start: Start, queues: Queues, queue: str, sink: int
+) -> None:
+    daemon = start()
+    # Milliseconds where AMQP has seconds: Python's years end at 9999.
+    headers = {"sent": Timestamp(1_700_000_000_000)}
+    queues.request(queue, request(sink, "a@x.de"), headers=headers, message_id="m")
+    key, properties, reply = queues.outcome(f"{queue}.outcomes")
+    assert (key, properties.correlation_id) == ("invalid", "m")
+    assert "headers: expected values that can be read" in reply["message"]
+    assert daemon.log.count("amqp: connected to") == 1
 
 
 def test_the_broker_is_talked_to_over_tls_and_its_certificate_is_looked_at(

@@ -33,6 +33,7 @@ from zope.interface import implementer
 
 from .address import Address
 from .backoff import Backoff
+from .frames import read_frame
 from .gateway import AMQPGateway
 from .reason import reason_of
 
@@ -97,6 +98,7 @@ class BrokerProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika h
         self._reactor = reactor
         self.said: Exception | None = None
         self._impl.callbacks.add(0, Connection.Close, self._closes)
+        self._impl._read_frame = lambda: read_frame(self._impl._frame_buffer)
 
     def _closes(self, frame: Any) -> None:
         self.said = ConnectionClosedByBroker(frame.method.reply_code, frame.method.reply_text)

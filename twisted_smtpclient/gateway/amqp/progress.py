@@ -19,7 +19,17 @@ from ...smtp.reply import Reply
 from ...smtp.result import VERDICTS, RecipientStatus, Status
 from ..reply import encode_verdicts
 
-__all__ = ["ATTEMPT", "FIRST_SEEN", "OURS", "OUTCOME", "VERDICTS_SO_FAR", "Progress", "carried", "read"]
+__all__ = [
+    "ATTEMPT",
+    "FIRST_SEEN",
+    "OURS",
+    "OUTCOME",
+    "VERDICTS_SO_FAR",
+    "Progress",
+    "Unreadable",
+    "carried",
+    "read",
+]
 
 #: The number of the try that the message is for; the first without it.
 ATTEMPT: Final = "x-smtpclient-attempt"
@@ -86,6 +96,18 @@ class Progress(NamedTuple):
         return headers
 
 
+class Unreadable(dict[str, Any]):
+    """
+    In the place of headers that could not be read.
+
+    :param reason: why.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class _Entry(Struct):
     recipient: str
     status: Status
@@ -105,6 +127,8 @@ def read(headers: Mapping[str, Any] | None, now: float) -> Progress:
     :param now: seconds since 1970, which a first try is at.
     :raises InvalidRequest: naming the header that is not as it should be.
     """
+    if isinstance(headers, Unreadable):
+        raise InvalidRequest(f"expected values that can be read: {headers.reason}", "headers")
     if not headers:
         return Progress(1, now)
     attempt = headers.get(ATTEMPT, 1)
