@@ -5,6 +5,7 @@ The daemon on queues of a real RabbitMQ.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import signal
 import socket
@@ -151,6 +152,25 @@ def test_headers_that_cannot_be_read_are_that_request_s_fault_alone(
     assert (key, properties.correlation_id) == ("invalid", "m")
     assert "headers: expected values that can be read" in reply["message"]
     assert daemon.log.count("amqp: connected to") == 1
+
+
+def test_a_reply_goes_to_a_client_that_has_no_queue(
+    start: Start, queues: Queues, queue: str, sink: int
+) -> None:
+    daemon = start()
+    # RabbitMQ's direct reply-to: it tells each message to it for one that no queue took.
+    replies: list[Any] = []
+    queues.channel.basic_consume(
+        "amq.rabbitmq.reply-to", lambda _, __, ___, body: replies.append(json.loads(body)), auto_ack=True
+    )
+    queues.request(queue, request(sink, "a@x.de"), reply_to="amq.rabbitmq.reply-to")
+    daemon.wait_for_log("1 Ok")
+    queues.connection.process_data_events(1.0)
+    assert [reply["status"] for reply in replies] == ["ok"]
+    queues.request(queue, b"nonsense")
+    queues.outcome(f"{queue}.outcomes")
+    assert "no queue takes" not in daemon.log
+    assert queues.count(f"{queue}.dead") == 0
 
 
 def test_the_broker_is_talked_to_over_tls_and_its_certificate_is_looked_at(

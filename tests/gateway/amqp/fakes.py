@@ -24,7 +24,10 @@ NOW = 1_700_000_000.0
 class Published:
     """One call of basic_publish()."""
 
-    def __init__(self, exchange: str, key: str, body: bytes, properties: BasicProperties) -> None:
+    def __init__(
+        self, exchange: str, key: str, body: bytes, properties: BasicProperties, mandatory: bool
+    ) -> None:
+        self.mandatory = mandatory
         self.exchange = exchange
         self.key = key
         self.body = body
@@ -90,8 +93,7 @@ class FakeChannel:
         self, exchange: str, routing_key: str, body: bytes, properties: Any, mandatory: bool
     ) -> None:
         assert self.is_open
-        assert mandatory
-        self.published.append(Published(exchange, routing_key, body, properties))
+        self.published.append(Published(exchange, routing_key, body, properties, mandatory))
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:
         assert self.is_open

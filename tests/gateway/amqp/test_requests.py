@@ -76,6 +76,14 @@ def test_an_outcome_goes_to_reply_to_by_the_default_exchange() -> None:
     assert (broker.outcome.exchange, broker.outcome.key) == ("", "client")
 
 
+@pytest.mark.parametrize(("queue", "asked"), [("client", True), ("amq.rabbitmq.reply-to.g1h2", False)])
+def test_whether_a_queue_takes_it_is_asked_but_of_a_direct_reply_to(queue: str, asked: bool) -> None:
+    broker = Broker()
+    broker.deliver(reply_to=queue)
+    broker.agent.deliveries[0].succeed()
+    assert (broker.outcome.key, broker.outcome.mandatory) == (queue, asked)
+
+
 def test_the_message_id_is_the_correlation_where_there_is_none() -> None:
     broker = Broker()
     broker.deliver(message_id="m1")

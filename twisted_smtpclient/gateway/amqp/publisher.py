@@ -19,6 +19,10 @@ from .reason import reason_of
 
 __all__ = ["Fate", "Publication", "Publisher"]
 
+#: What the broker has in the place of a queue for a client's direct reply-to.
+#: To it a message goes that is told to have found no queue, so nothing may ask.
+_DIRECT: Final = "amq.rabbitmq.reply-to"
+
 #: Octets of a publication beside its body: properties, headers, its record.
 _RECORD: Final = 2048
 
@@ -38,9 +42,10 @@ class Publication:
     A message to publish.
 
     :param done: told what became of it, once.
+    :ivar mandatory: whether the broker is to say where no queue takes it.
     """
 
-    __slots__ = ("body", "cost", "done", "exchange", "properties", "returned", "routing_key")
+    __slots__ = ("body", "cost", "done", "exchange", "mandatory", "properties", "returned", "routing_key")
 
     def __init__(
         self,
@@ -55,6 +60,8 @@ class Publication:
         self.body = body
         self.properties = properties
         self.done = done
+        # A name that is not UTF-8 is octets.
+        self.mandatory = bool(exchange) or not str(routing_key).startswith(_DIRECT)
         self.returned = False
         self.cost = _RECORD + len(body)
 
@@ -179,7 +186,7 @@ class Publisher:
                 publication.routing_key,
                 publication.body,
                 publication.properties,
-                mandatory=True,
+                mandatory=publication.mandatory,
             )
 
     def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
