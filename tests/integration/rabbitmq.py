@@ -6,6 +6,7 @@ the loopback interface.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import signal
 import socket
@@ -84,6 +85,7 @@ class RabbitMQ:
         )
         self._mapper.wait_until_it_answers([mapper], greeting=False)
         self._starts = 0
+        self._users = itertools.count()
         self.start()
 
     @property
@@ -129,21 +131,33 @@ class RabbitMQ:
 
     def control(self, expression: str) -> None:
         """Have the node do something, in Erlang."""
-        subprocess.run(
+        done = subprocess.run(
             [
                 str(self._tree.root / "usr/lib/erlang/bin/erl_call"),
                 "-name",
                 f"node{self.port}@localhost",
                 "-c",
                 (self.folder / ".erlang.cookie").read_text().strip(),
-                "-a",
-                expression,
+                "-e",
             ],
+            input=f"{expression}.\n",
             env=self._environment,
             check=True,
             capture_output=True,
             timeout=PATIENCE,
+            text=True,
         )
+        # A refusal is an answer as well.
+        assert done.stdout == "{ok, ok}", done.stdout
+
+    def user(self, configure: str, write: str, read: str) -> str:
+        """A new user, by its name, which is its password too; may do what matches these patterns."""
+        name = f"user{next(self._users)}"
+        patterns = ", ".join(f'<<"{pattern}">>' for pattern in (configure, write, read))
+        module = "rabbit_auth_backend_internal"
+        self.control(f'{module}:add_user(<<"{name}">>, <<"{name}">>, <<"test">>)')
+        self.control(f'{module}:set_permissions(<<"{name}">>, <<"/">>, {patterns}, <<"test">>)')
+        return name
 
     @contextmanager
     def channel(self) -> Iterator[Any]:

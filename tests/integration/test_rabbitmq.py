@@ -263,6 +263,24 @@ def test_an_outcome_that_no_queue_takes_is_told_and_put_aside(
     assert queues.count(queue) == 0
 
 
+def test_a_client_that_names_a_queue_where_nobody_may_has_others_wait_for_nothing(
+    start: Start, rabbitmq: RabbitMQ, queues: Queues, queue: str, sink: int
+) -> None:
+    # The permissions that the page gives, without those for whatever queue.
+    user = rabbitmq.user("", rf"^({queue}\\.outcomes|smtpclient\\.retry)$", f"^{queue}$")
+    daemon = start(url=f"amqp://{user}:{user}@{LOOPBACK}:{rabbitmq.port}/")
+    queues.request(queue, request(sink, "a@x.de", id=1), reply_to=queue, message_id="m")
+    queues.request(queue, request(sink, "b@x.de", id=2), message_id="n")
+    assert queues.outcome(f"{queue}.outcomes")[2]["id"] == 2
+    log = daemon.wait_for_log(
+        "access to exchange 'amq.default' in vhost '/' refused",
+        f"amqp: no queue takes the outcome ok of 'm' from {queue}, sent to '{queue}'",
+        f"amqp: nor does {queue}.dead; the outcome is ",
+    )
+    assert log.count("1 Ok") == 2
+    assert queues.count(queue) == 0
+
+
 def test_nothing_is_published_while_the_broker_is_short_of_memory(
     start: Start, rabbitmq: RabbitMQ, queues: Queues, queue: str, sink: int
 ) -> None:
@@ -270,11 +288,11 @@ def test_nothing_is_published_while_the_broker_is_short_of_memory(
     queues.request(queue, request(sink, "later@x.de"), message_id="m")
     daemon.wait_for_log("1 TemporaryError")
     # A connection is told once it publishes: what comes back from its delay.
-    rabbitmq.control("vm_memory_monitor set_vm_memory_high_watermark [0.00001].")
+    rabbitmq.control("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
     try:
         daemon.wait_for_log("amqp: the broker wants nothing published: low on memory")
     finally:
-        rabbitmq.control("vm_memory_monitor set_vm_memory_high_watermark [0.4].")
+        rabbitmq.control("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
     daemon.wait_for_log("amqp: the broker goes on")
     assert queues.outcome(f"{queue}.outcomes")[0] == "temporary"
     assert daemon.log.count("1 TemporaryError") == 3

@@ -76,6 +76,18 @@ def test_a_returned_outcome_is_told_from_others_that_are_confirmed_with_it() -> 
     assert broker.outcome.key == "mail.dead"
 
 
+def test_a_returned_outcome_is_known_by_its_name_among_those_to_the_same_queue() -> None:
+    broker = Broker()
+    for number in range(2):
+        broker.deliver(message_id=str(number), reply_to="gone-meanwhile")
+        broker.agent.deliveries[number].succeed()
+    second = broker.outcome
+    broker.publishing.return_(second)
+    broker.confirm(number=2, multiple=True)
+    assert broker.outcome.key == "mail.dead"
+    assert broker.outcome.body == second.body
+
+
 def test_what_the_broker_refuses_is_published_again_later() -> None:
     broker = Broker()
     tag = broker.deliver()
@@ -103,6 +115,95 @@ def test_a_closed_channel_for_outcomes_is_opened_again_and_takes_no_request_away
     assert broker.publishing is not closed
     broker.confirm()
     assert broker.settled() == {tag}
+
+
+def test_one_outcome_that_the_broker_closes_the_channel_for_holds_up_no_others() -> None:
+    broker = Broker()
+    tags = [
+        broker.deliver(message_id=str(number), reply_to=queue)
+        for number, queue in enumerate([None, "forbidden", None])
+    ]
+    for delivery in broker.agent.deliveries:
+        delivery.succeed()
+    refused = (403, "ACCESS_REFUSED - write access to exchange 'amq.default' refused")
+    broker.publishing.close_by_broker(*refused)
+    broker.clock.advance(1.0)
+    # Which of them it was is not known, so they go one at a time.
+    assert [published.key for published in broker.publishing.published] == ["ok"]
+    broker.confirm()
+    assert broker.outcome.key == "forbidden"
+    broker.publishing.close_by_broker(*refused)
+    broker.clock.advance(1.0)
+    assert [published.key for published in broker.publishing.published] == ["ok"]
+    # Nor may it be put aside: the log has it.
+    with capturedLogs() as events:
+        broker.confirm()
+    assert "deliveryStatus" in events[-1]["body"]
+    assert broker.settled() == set(tags)
+    # The next costs no channel.
+    tag = broker.deliver(message_id="3", reply_to="forbidden")
+    broker.agent.deliveries[3].succeed()
+    assert tag in broker.settled()
+    broker.lose()
+    broker.connect()
+    broker.deliver(message_id="4", reply_to="allowed")
+    broker.agent.deliveries[4].succeed()
+    assert broker.outcome.key == "allowed"
+
+
+def test_an_outcome_that_is_too_large_and_may_not_be_put_aside_is_the_log_s() -> None:
+    broker = Broker()
+    tag = broker.deliver()
+    broker.agent.deliveries[0].succeed()
+    with capturedLogs() as events:
+        broker.publishing.close_by_broker(406, "PRECONDITION_FAILED - message size is larger")
+        broker.clock.advance(1.0)
+        assert broker.outcome.key == "mail.dead"
+        broker.publishing.close_by_broker(403, "ACCESS_REFUSED - write access")
+    assert "deliveryStatus" in events[-1]["body"]
+    assert broker.settled() == {tag}
+
+
+def test_outcomes_whose_exchange_has_gone_are_kept_behind_those_that_have_theirs() -> None:
+    broker = Broker()
+    tags = {broker.deliver(message_id="1"), broker.deliver(message_id="2", reply_to="there")}
+    for delivery in broker.agent.deliveries:
+        delivery.succeed()
+    gone = (404, "NOT_FOUND - no exchange 'outcomes'")
+    broker.publishing.close_by_broker(*gone)
+    broker.clock.advance(1.0)
+    assert broker.outcome.key == "ok"
+    broker.publishing.close_by_broker(*gone)
+    broker.clock.advance(2.0)
+    assert broker.outcome.key == "there"
+    broker.confirm()
+    assert broker.settled() == tags - {1}
+    # Now there are no others that could be meant.
+    assert broker.outcome.key == "ok"
+    broker.publishing.close_by_broker(*gone)
+    broker.clock.advance(4.0)
+    broker.confirm()
+    assert broker.settled() == tags
+
+
+def test_suspicion_does_not_outlast_the_connection() -> None:
+    broker = Broker()
+    for number in range(3):
+        broker.deliver(message_id=str(number))
+        broker.agent.deliveries[number].succeed()
+    broker.publishing.close_by_broker(404, "NOT_FOUND")
+    broker.clock.advance(1.0)
+    broker.confirm()
+    broker.lose()
+    broker.connect()
+    assert [published.key for published in broker.publishing.published] == ["ok"]
+    broker.confirm()
+    broker.deliver(message_id="3")
+    broker.agent.deliveries[3].succeed()
+    broker.confirm(number=2)
+    assert broker.state("unconfirmed") == 1
+    broker.confirm(number=3)
+    assert broker.state("unconfirmed") == 0
 
 
 def test_a_closed_channel_of_a_queue_is_opened_again_and_what_was_under_way_is_known() -> None:

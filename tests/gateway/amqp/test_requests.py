@@ -513,6 +513,21 @@ def test_what_draining_cuts_off_goes_back_to_its_queue_as_the_same_try() -> None
     assert broker.state("retried") == 0
 
 
+def test_what_may_not_go_back_to_its_queue_is_left_to_the_broker() -> None:
+    broker = Broker()
+    broker.deliver()
+    broker.gateway.stop_taking()
+    broker.agent.deliveries[0].on_cancel = (unknown("valid@valid.de", in_doubt=False),)
+    broker.deliveries.drain(1.0)
+    broker.clock.advance(1.0)
+    finished = broker.gateway.finish()
+    broker.publishing.close_by_broker(403, "ACCESS_REFUSED - write access to exchange 'amq.default'")
+    broker.clock.advance(0)
+    assert finished.called
+    assert broker.consuming().settled() == set()
+    assert broker.gateway.under_way == 0
+
+
 def test_what_draining_leaves_in_doubt_is_told_so() -> None:
     broker = Broker()
     broker.deliver()

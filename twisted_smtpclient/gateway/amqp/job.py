@@ -225,6 +225,10 @@ class Job:
                 gateway.retried += not isinstance(state.error, ShuttingDown)
                 self._finish()
                 return
+            if fate is Fate.REFUSED and isinstance(state.error, ShuttingDown):
+                # The broker gives it out again itself, when we have gone.
+                self._leave()
+                return
             _log.error(
                 "amqp: no queue takes {key!r} by {exchange!r} for a further try, so there is none; "
                 "python -m twisted_smtpclient amqp-setup declares what is needed",
@@ -297,7 +301,7 @@ class Job:
         properties.headers = {**properties.headers, OUTCOME: f"{outcome.value} for {key!r} by {exchange!r}"}
 
         def published(fate: Fate) -> None:
-            if fate is Fate.RETURNED:
+            if fate is not Fate.CONFIRMED:
                 _log.error("amqp: nor does {dead}; the outcome is {body!r}", dead=dead, body=body.decode())
             self._finish()
 
@@ -318,6 +322,12 @@ class Job:
         if self._identity is not None:
             self._gateway.known.ends(self._identity, self, finished=True)
         self._acknowledge()
+        self._gateway.ended(self, self._arrival.consumer.queue)
+
+    def _leave(self) -> None:
+        """The broker has the request, and is to keep it."""
+        if self._identity is not None:
+            self._gateway.known.ends(self._identity, self, finished=False)
         self._gateway.ended(self, self._arrival.consumer.queue)
 
     def _acknowledge(self) -> None:

@@ -6,7 +6,7 @@ connection.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -35,6 +35,8 @@ class Fate(Enum):
     CONFIRMED = "confirmed"
     #: No queue took it.
     RETURNED = "returned"
+    #: The broker has closed the channel for it.
+    REFUSED = "refused"
 
 
 class Publication:
@@ -96,6 +98,10 @@ class Publisher:
         #: by the number of the confirmation, oldest first
         self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
         self._number = 0
+        #: how many of those that wait, the first, are published one at a time
+        self._suspects = 0
+        #: whether nothing may be written to the default exchange
+        self._forbidden = False
         self._blocked = False
 
     def __repr__(self) -> str:
@@ -114,7 +120,7 @@ class Publisher:
     def attach(self, connection: Any) -> None:
         """There is a connection: open a channel on it."""
         self._connection = connection
-        self._blocked = False
+        self._blocked = self._forbidden = False
         self._open()
 
     def detach(self) -> None:
@@ -152,16 +158,38 @@ class Publisher:
         self._flush()
 
     def _closed(self, channel: Any, reason: Exception) -> None:
+        suspects = len(self._unconfirmed)
         self._close()
-        if self._connection is not None and self._connection.is_open and self._reopening is None:
-            delay = self._backoff.next()
-            _log.error(
-                "amqp: the broker has closed the channel for outcomes, which are kept and published "
-                "in {delay:.0f} s: {reason}",
-                delay=delay,
-                reason=reason_of(reason),
-            )
-            self._reopening = self._clock.callLater(delay, self._open)
+        if self._connection is None or not self._connection.is_open or self._reopening is not None:
+            return
+        delay = self._backoff.next()
+        _log.error(
+            "amqp: the broker has closed the channel for outcomes, which are kept and published "
+            "in {delay:.0f} s: {reason}",
+            delay=delay,
+            reason=reason_of(reason),
+        )
+        self._reopening = self._clock.callLater(delay, self._open)
+        if suspects == 1:
+            self._is_at_fault(reason)
+        else:
+            self._suspects = max(self._suspects, suspects)
+
+    def _is_at_fault(self, reason: Exception) -> None:
+        """The channel was closed for the first of those that wait."""
+        publication = self._waiting.popleft()
+        self._suspects = max(0, self._suspects - 1)
+        code = getattr(reason, "reply_code", 0)
+        # Too large (406), or to a queue that somebody has named and to which we
+        # may not write (403).  Exchanges are the operator's, who is waited for.
+        self._forbidden |= code == 403 and not publication.exchange
+        if code == 406 or self._is_forbidden(publication):
+            self._settle([publication], Fate.REFUSED)
+        else:
+            self._waiting.append(publication)
+
+    def _is_forbidden(self, publication: Publication) -> bool:
+        return self._forbidden and not publication.exchange
 
     def _close(self) -> None:
         self._channel = None
@@ -178,7 +206,13 @@ class Publisher:
     def _flush(self) -> None:
         waiting, channel = self._waiting, self._channel
         while waiting and channel is not None and channel.is_open and not self._blocked:
+            if self._suspects and self._unconfirmed:
+                return
             publication = waiting.popleft()
+            if self._is_forbidden(publication):
+                self._suspects = max(0, self._suspects - 1)
+                self._settle([publication], Fate.REFUSED)
+                continue
             self._number += 1
             self._unconfirmed[self._number] = publication
             channel.basic_publish(
@@ -190,13 +224,13 @@ class Publisher:
             )
 
     def _returned(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        # Which one it was is not said.  But they come in the order in which
-        # they were published, and whether a message finds a queue depends on
-        # nothing but where it was sent.
+        # Which one it was is not said.  But they come in the order in which they
+        # were published, and an outcome has a name that no other has.
         for publication in self._unconfirmed.values():
             if (
                 publication.exchange == method.exchange
                 and publication.routing_key == method.routing_key
+                and publication.properties.message_id == properties.message_id
                 and not publication.returned
             ):
                 publication.returned = True
@@ -212,13 +246,19 @@ class Publisher:
         else:
             one = unconfirmed.pop(number, None)
             settled = [] if one is None else [one]
+        self._suspects = max(0, self._suspects - len(settled))
         if method.NAME == "Basic.Nack":
             self._refused(settled)
-            return
-        self._backoff.reset()
+        else:
+            self._backoff.reset()
+            self._settle(settled, Fate.CONFIRMED)
+        if self._waiting:
+            self._flush()
+
+    def _settle(self, settled: Sequence[Publication], fate: Fate) -> None:
         for publication in settled:
             self._memory.give_back(publication.cost)
-            publication.done(Fate.RETURNED if publication.returned else Fate.CONFIRMED)
+            publication.done(Fate.RETURNED if publication.returned else fate)
 
     def _refused(self, refused: list[Publication]) -> None:
         self._refusals += refused
