@@ -85,6 +85,10 @@ def test_neither_ours_nor_the_broker_s_headers_go_on_but_the_user_s_do() -> None
     assert carried(None) == {}
 
 
+def test_where_else_a_request_has_gone_it_does_not_go_again_with_each_try() -> None:
+    assert carried({"CC": ["audit"], "BCC": ["more"], "x-cc": "kept"}) == {"x-cc": "kept"}
+
+
 @pytest.mark.parametrize(("attempt", "delay"), [(1, 10), (2, 60), (3, 60), (4, None)])
 def test_delays_grow_and_the_last_one_stays_until_the_tries_are_used_up(
     attempt: int, delay: int | None

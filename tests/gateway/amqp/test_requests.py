@@ -274,6 +274,41 @@ def test_a_further_try_that_no_queue_takes_is_the_outcome_temporary() -> None:
     assert broker.state("retried") == 0
 
 
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_a_further_try_that_may_have_been_published_twice_says_so(in_doubt: bool) -> None:
+    broker = Broker(redelivered_is_in_doubt=in_doubt)
+    broker.deliver(message_id=None)
+    succeed(broker, "450 later")
+    first = broker.outcome
+    assert "x-smtpclient-redelivered" not in headers_of(first)
+    # The broker has it, and is gone before it can say so.
+    broker.lose()
+    broker.connect()
+    second = broker.outcome
+    assert headers_of(second)["x-smtpclient-redelivered"] is True
+    again(broker, second)
+    assert len(broker.agent.deliveries) == (1 if in_doubt else 2)
+    if not in_doubt:
+        succeed(broker, "250 ok")
+    assert broker.outcome.reply["redelivered"] is True
+    assert broker.outcome.key == ("indoubt" if in_doubt else "ok")
+
+
+def test_a_further_try_that_was_published_twice_is_one_to_a_process_that_gets_both() -> None:
+    broker = Broker()
+    broker.deliver()
+    succeed(broker, "450 later")
+    broker.lose()
+    broker.connect()
+    twice = broker.outcome
+    tags = {again(broker, twice), again(broker, twice)}
+    assert len(broker.agent.deliveries) == 2
+    succeed(broker, "250 ok")
+    broker.publishing.confirm(1)
+    broker.publishing.confirm(2)
+    assert tags <= broker.settled()
+
+
 @pytest.mark.parametrize("header", ["x" * 130_000, object()])
 def test_headers_that_cannot_be_sent_on_end_the_tries(header: object) -> None:
     broker = Broker()

@@ -23,7 +23,7 @@ from ..under_way import Ended
 from .consumer import Arrival, Ticket
 from .identity import Identity
 from .outcome import Outcome, State, merge, outstanding
-from .progress import ATTEMPT, FIRST_SEEN, OUTCOME, Progress, carried, read
+from .progress import ATTEMPT, FIRST_SEEN, OUTCOME, REDELIVERED, Progress, carried, read
 from .publisher import Fate, Publication
 from .topology import RETRY_EXCHANGE, dead_queue, retry_key
 
@@ -62,7 +62,8 @@ class Job:
         self._progress = Progress(1, gateway.now())
         self._envelope: Any = None
         self._tried: Sequence[int] = ()
-        #: Whether another process may have delivered it, now or in an earlier try.
+        #: Whether another process may have delivered it, now or in an earlier try,
+        #: or it may have been published twice for this one.
         self._redelivered = arrival.redelivered
         #: What it came by: again and again, where connections were lost.
         self.tickets: list[Ticket] = [arrival.ticket]
@@ -98,7 +99,7 @@ class Job:
             return
         if self._is_known(request):
             return
-        if arrival.redelivered and gateway.redelivered_is_in_doubt and isinstance(request, Request):
+        if self._redelivered and gateway.redelivered_is_in_doubt and isinstance(request, Request):
             self._tell_doubt()
             return
         gateway.deliver(request, self._told)
@@ -133,7 +134,7 @@ class Job:
             return False
         queue = self._arrival.consumer.queue
         self._identity = identity = Identity(queue, name, self._progress.attempt, hash(self._arrival.body))
-        known = self._gateway.known.get(identity) if self._arrival.redelivered else None
+        known = self._gateway.known.get(identity) if self._redelivered else None
         if known is None:
             self._gateway.known.begins(identity, self)
             return False
@@ -237,7 +238,10 @@ class Job:
             )
             self._tell(state, None)
 
-        gateway.publisher.publish(Publication(exchange, key, arrival.body, properties, published))
+        def again() -> None:
+            properties.headers[REDELIVERED] = True
+
+        gateway.publisher.publish(Publication(exchange, key, arrival.body, properties, published, again))
         return True
 
     def _properties_of(self, following: Progress) -> BasicProperties | None:

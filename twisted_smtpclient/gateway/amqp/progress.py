@@ -24,6 +24,7 @@ __all__ = [
     "FIRST_SEEN",
     "OURS",
     "OUTCOME",
+    "REDELIVERED",
     "VERDICTS_SO_FAR",
     "Progress",
     "Unreadable",
@@ -38,12 +39,17 @@ FIRST_SEEN: Final = "x-smtpclient-first-seen"
 #: ``deliveryStatus`` as it stands, in the request's order: JSON, or where that
 #: is long, JSON compressed by zlib (RFC 1950).
 VERDICTS_SO_FAR: Final = "x-smtpclient-verdicts"
-#: Whether a try before was of a request that the broker had given out twice.
+#: Whether a try before was of a request that the broker had given out twice, or
+#: the message itself may be there twice.
 REDELIVERED: Final = "x-smtpclient-redelivered"
 #: Of an outcome that no queue took: what it was.
 OUTCOME: Final = "x-smtpclient-outcome"
 
 OURS: Final = frozenset({ATTEMPT, FIRST_SEEN, VERDICTS_SO_FAR, REDELIVERED, OUTCOME})
+
+#: Where else a message was to go (RabbitMQ's sender-selected distribution): it
+#: has gone there, and is not to go again with each further try.
+_ROUTED: Final = frozenset({"CC", "BCC"})
 
 #: What the broker writes.  It takes a message for one that goes in circles, and
 #: drops it, where ``x-death`` tells of the queue it comes to again; ours have
@@ -71,7 +77,7 @@ class Progress(NamedTuple):
     :ivar verdicts: what is known of each recipient, in the request's order;
         empty before the first try.
     :ivar redelivered: whether another process may have delivered it in a try
-        before.
+        before, or this try may come twice.
     """
 
     attempt: int
@@ -166,9 +172,12 @@ def _status(entry: _Entry) -> RecipientStatus:
 
 
 def carried(headers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The headers that go with a request into its next try: neither ours nor the broker's."""
+    """
+    The headers that go with a request into its next try: neither ours nor the
+    broker's, nor what it has done already.
+    """
     return {
         name: value
         for name, value in (headers or {}).items()
-        if name not in OURS and not name.startswith(_BROKERS)
+        if name not in OURS and name not in _ROUTED and not name.startswith(_BROKERS)
     }

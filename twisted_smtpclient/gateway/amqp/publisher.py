@@ -44,10 +44,22 @@ class Publication:
     A message to publish.
 
     :param done: told what became of it, once.
+    :ivar again: told before it is published once more, where the broker may have
+        it already.
     :ivar mandatory: whether the broker is to say where no queue takes it.
     """
 
-    __slots__ = ("body", "cost", "done", "exchange", "mandatory", "properties", "returned", "routing_key")
+    __slots__ = (
+        "again",
+        "body",
+        "cost",
+        "done",
+        "exchange",
+        "mandatory",
+        "properties",
+        "returned",
+        "routing_key",
+    )
 
     def __init__(
         self,
@@ -56,12 +68,14 @@ class Publication:
         body: bytes,
         properties: Any,
         done: Callable[[Fate], None],
+        again: Callable[[], object] = bool,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
         self.body = body
         self.properties = properties
         self.done = done
+        self.again = again
         # A name that is not UTF-8 is octets.
         self.mandatory = bool(exchange) or not str(routing_key).startswith(_DIRECT)
         self.returned = False
@@ -77,7 +91,8 @@ class Publisher:
     away that is under way.
 
     What was not confirmed when a channel closes is published again on the
-    next, so the same outcome may come twice, with the same ``message_id``.
+    next, so the same outcome may come twice, with the same ``message_id``, and
+    the same further try, which says so.
     How much there may be is the consumers' bound: an outcome for each request
     that is not acknowledged.
 
@@ -199,6 +214,7 @@ class Publisher:
         self._waiting.extendleft(reversed(self._unconfirmed.values()))
         for publication in self._unconfirmed.values():
             publication.returned = False
+            publication.again()
         self._unconfirmed.clear()
 
     # What goes out, and what comes of it.
