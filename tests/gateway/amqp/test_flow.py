@@ -296,6 +296,33 @@ def test_the_prefetch_bounds_what_is_under_way_over_connections() -> None:
     assert broker.state("waiting") == 0
 
 
+def test_a_queue_that_has_to_wait_holds_up_no_other() -> None:
+    broker = Broker("mail", "other", prefetch=1)
+    broker.deliver(message_id="1")
+    broker.lose()
+    broker.connect()
+    broker.deliver(message_id="2")
+    assert broker.state("waiting") == 1
+    broker.consuming("other").deliver(line(), message_id="3")
+    assert len(broker.agent.deliveries) == 2
+    assert broker.state("waiting") == 1
+
+
+def test_a_request_that_waits_goes_with_the_channel_by_which_it_came() -> None:
+    broker = Broker(prefetch=1)
+    broker.connection.block()
+    broker.deliver(message_id=None)
+    broker.consuming().close_by_broker(406, "PRECONDITION_FAILED - delivery acknowledgement timed out")
+    broker.clock.advance(1.0)
+    # As it comes again, it would be delivered twice.
+    tag = broker.deliver(message_id=None, redelivered=True)
+    broker.connection.unblock()
+    (delivery,) = broker.agent.deliveries
+    delivery.succeed()
+    broker.confirm()
+    assert broker.settled() == {tag}
+
+
 def test_a_request_that_is_known_does_not_wait_for_room() -> None:
     broker = Broker(prefetch=1)
     broker.deliver()

@@ -101,20 +101,21 @@ class Consumer:
             self._channel.basic_cancel(self._tag)
         self.consuming = False
 
-    def acknowledge(self, ticket: Ticket) -> bool:
+    def has(self, ticket: Ticket) -> bool:
         """
-        The broker may forget a request.
+        Whether a request is still ours: not where the channel has gone by which
+        it came.  The broker then gives it out again.
+        """
+        return ticket.channel is self._channel
 
-        :returns: whether it can be told so: not where the channel has gone by
-            which the request came.  It then gives the request out again.
-        """
-        if ticket.channel is not self._channel:
-            return False
+    def acknowledge(self, ticket: Ticket) -> None:
+        """The broker may forget a request, where it is still ours."""
+        if not self.has(ticket):
+            return
         self.acknowledged += 1
         self._due.add(ticket.tag)
         if self._end_of_turn is None:
             self._end_of_turn = self._clock.callLater(0, self.flush)
-        return True
 
     # The channel.
 

@@ -96,18 +96,23 @@ class AMQPGateway:
         self._blocked = False
         self._jobs: dict[str, int] = dict.fromkeys(queues, 0)
         self._prefetch = prefetch
-        #: those that have come, and for which there is no room yet
-        self._waiting: deque[Arrival] = deque()
+        #: by queue, those that have come and for which there is no room yet
+        self._waiting: dict[str, deque[Arrival]] = {queue: deque() for queue in queues}
         self._at_rest: Deferred[None] | None = None
         self._end: IDelayedCall | None = None
 
     def __repr__(self) -> str:
-        return f"<AMQPGateway: {self.under_way} under way, {len(self._waiting)} waiting, {self.publisher}>"
+        return f"<AMQPGateway: {self.under_way} under way, {self.waiting} waiting, {self.publisher}>"
 
     @property
     def under_way(self) -> int:
         """Requests begun whose outcome the broker has not confirmed."""
         return sum(self._jobs.values())
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have come and are not begun."""
+        return sum(map(len, self._waiting.values()))
 
     # The connection comes and goes.
 
@@ -124,7 +129,8 @@ class AMQPGateway:
     def detach(self) -> None:
         """It has gone.  What is under way goes on; what was not begun comes again."""
         self._connected = self._blocked = False
-        self._waiting.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
         self.memory.wait_no_more(self._go_on)
         for consumer in self.consumers:
             consumer.detach()
@@ -148,18 +154,19 @@ class AMQPGateway:
         """A request has come."""
         self._consumed += 1
         self._redelivered += arrival.redelivered
-        if self._waiting or not self._has_room_for(arrival):
-            self._waiting.append(arrival)
+        queue = arrival.consumer.queue
+        waiting = self._waiting[queue]
+        if waiting or not self._has_room_for(queue):
+            waiting.append(arrival)
             self._wait()
         else:
             self._begin(arrival)
 
-    def _has_room_for(self, arrival: Arrival) -> bool:
+    def _has_room_for(self, queue: str) -> bool:
         if self._deliveries.draining:
             # It goes back, which takes no room for long.
             return True
-        has_room = self._jobs[arrival.consumer.queue] < self._prefetch
-        return has_room and not self._blocked and self.memory.has_room()
+        return self._jobs[queue] < self._prefetch and not self._blocked and self.memory.has_room()
 
     def _wait(self) -> None:
         # Who waits for less than memory is told when a request ends.
@@ -167,14 +174,13 @@ class AMQPGateway:
             self.memory.wait(self._go_on)
 
     def _go_on(self) -> None:
-        for _ in range(len(self._waiting)):
-            arrival = self._waiting.popleft()
-            if self._has_room_for(arrival):
-                self._begin(arrival)
-            else:
-                self._waiting.append(arrival)
-        if self._waiting:
-            self._wait()
+        for queue, waiting in self._waiting.items():
+            while waiting and self._has_room_for(queue):
+                arrival = waiting.popleft()
+                if arrival.consumer.has(arrival.ticket):
+                    self._begin(arrival)
+            if waiting:
+                self._wait()
 
     def _begin(self, arrival: Arrival) -> None:
         job = Job(self, arrival)
@@ -209,8 +215,7 @@ class AMQPGateway:
         """The broker has what became of it."""
         self._jobs[queue] -= 1
         self.memory.give_back(job.cost)
-        if self._waiting:
-            self._go_on()
+        self._go_on()
         self._rest()
 
     # The end.
@@ -263,7 +268,7 @@ class AMQPGateway:
             "amqp_blocked": int(self._blocked),
             "amqp_consuming": sum(consumer.consuming for consumer in self.consumers),
             "amqp_under_way": self.under_way,
-            "amqp_waiting": len(self._waiting),
+            "amqp_waiting": self.waiting,
             "amqp_unconfirmed": len(self.publisher),
             "amqp_consumed": self._consumed,
             "amqp_acknowledged": sum(consumer.acknowledged for consumer in self.consumers),
