@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from twisted_smtpclient.gateway.amqp.outcome import Outcome
+from twisted_smtpclient.gateway.amqp.topology import topology
+
 from .amqp import AMQPDaemon, Queues, Timestamp, setup
 from .certificates import Certificates
 from .child import LOOPBACK, Child, free_ports
@@ -40,13 +43,13 @@ def queues(rabbitmq: RabbitMQ) -> Iterator[Queues]:
     client.close()
 
 
-@pytest.fixture
-def sink(tmp_path: Path) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server that refuses two recipients."""
     (port,) = free_ports(1)
     refusals = ("--refuse", "later@x.de=450 4.2.0 later", "--refuse", "never@x.de=550 5.1.1 no")
     command = [sys.executable, "-m", "twisted_smtpclient", "sink", "--port", str(port), *refusals]
-    child = Child(command, tmp_path / "sink.log")
+    child = Child(command, tmp_path_factory.mktemp("sink") / "sink.log")
     try:
         child.wait_until_it_answers([port])
         yield port
@@ -62,7 +65,7 @@ def silent() -> Iterator[int]:
 
 
 @pytest.fixture
-def start(rabbitmq: RabbitMQ, tmp_path: Path, queue: str) -> Iterator[Start]:
+def start(rabbitmq: RabbitMQ, queues: Queues, tmp_path: Path, queue: str) -> Iterator[Start]:
     """Declares what there has to be, and starts a daemon on it."""
     daemons: list[AMQPDaemon] = []
 
@@ -70,7 +73,9 @@ def start(rabbitmq: RabbitMQ, tmp_path: Path, queue: str) -> Iterator[Start]:
         outcomes = f"{queue}.outcomes"
         names = ["--amqp-queue", queue, "--amqp-replies", outcomes]
         if declared:
-            setup(rabbitmq, *names, "--amqp-delays", "1,2", "--bind", outcomes)
+            queues.declare(
+                topology([queue], [1, 2], replies=outcomes, outcome_queues=[(outcomes, list(Outcome))])
+            )
         folder = tmp_path / f"daemon-{len(daemons)}"
         folder.mkdir()
         daemons.append(AMQPDaemon(folder, rabbitmq, *names, "--amqp-delays", "1,2", *options, url=url))
@@ -93,22 +98,19 @@ def request(port: int, *recipients: str, **more: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    ("recipients", "word", "statuses"),
-    [
-        (["a@x.de"], "ok", ["Ok"]),
-        (["a@x.de", "never@x.de"], "partial", ["Ok", "PermanentError"]),
-        (["never@x.de"], "permanent", ["PermanentError"]),
-    ],
-)
 def test_an_outcome_comes_with_its_word_as_its_routing_key(
-    start: Start, queues: Queues, queue: str, sink: int, recipients: list[str], word: str, statuses: list[str]
+    start: Start, queues: Queues, queue: str, sink: int
 ) -> None:
     start()
-    queues.request(queue, request(sink, *recipients, id=1), message_id="m")
-    key, properties, reply = queues.outcome(f"{queue}.outcomes")
-    assert (key, properties.correlation_id, reply["id"]) == (word, "m", 1)
-    assert [entry["status"] for entry in reply["deliveryStatus"]] == statuses
+    given = {"ok": ["a@x.de"], "partial": ["a@x.de", "never@x.de"], "permanent": ["never@x.de"]}
+    for word, recipients in given.items():
+        queues.request(queue, request(sink, *recipients, id=word), message_id=f"m-{word}")
+    came: dict[str, list[str]] = {}
+    for _ in given:
+        key, properties, reply = queues.outcome(f"{queue}.outcomes")
+        assert (reply["id"], properties.type, properties.correlation_id) == (key, key, f"m-{key}")
+        came[key] = [entry["status"] for entry in reply["deliveryStatus"]]
+    assert came == {"ok": ["Ok"], "partial": ["Ok", "PermanentError"], "permanent": ["PermanentError"]}
 
 
 def test_temporary_failures_come_back_by_growing_delays_and_end(
@@ -362,5 +364,5 @@ def test_setup_tells_a_wrong_password(rabbitmq: RabbitMQ) -> None:
 def test_nothing_is_lost_when_a_daemon_is_killed_and_the_broker_restarted(
     rabbitmq: RabbitMQ, tmp_path: Path
 ) -> None:
-    result = lose(rabbitmq, tmp_path, 2000)
-    assert list(result.complaints(2000)) == []
+    result = lose(rabbitmq, tmp_path, 20_000)
+    assert list(result.complaints(20_000)) == []
