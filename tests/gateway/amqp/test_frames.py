@@ -11,9 +11,12 @@ from pika import BasicProperties
 from pika.exceptions import InvalidFrameError
 from pika.frame import Body, Header, Method
 from pika.spec import Basic
+from twisted.internet.task import Clock
 
 from twisted_smtpclient.errors import InvalidRequest
-from twisted_smtpclient.gateway.amqp.frames import read_frame
+from twisted_smtpclient.gateway.amqp.address import Address
+from twisted_smtpclient.gateway.amqp.connection import BrokerProtocol
+from twisted_smtpclient.gateway.amqp.frames import end_of_frame, frames_of, read_frame
 from twisted_smtpclient.gateway.amqp.progress import Unreadable, read
 
 NOON = datetime(2023, 11, 14, 12, tzinfo=timezone.utc)
@@ -50,8 +53,8 @@ UNREADABLE = [
 
 @pytest.mark.parametrize("octets", UNREADABLE)
 def test_headers_that_cannot_be_read_leave_the_other_properties(octets: bytes) -> None:
-    consumed, frame = read_frame(octets + b"more")
-    assert consumed == len(octets)
+    assert end_of_frame(octets + b"more", 0) == len(octets)
+    frame = read_frame(octets)
     assert (frame.channel_number, frame.body_size) == (7, 1234)
     assert {name: getattr(frame.properties, name) for name in PROPERTIES} == PROPERTIES
     assert isinstance(frame.properties.headers, Unreadable)
@@ -62,8 +65,7 @@ def test_headers_that_cannot_be_read_leave_the_other_properties(octets: bytes) -
 def test_they_may_be_all_that_there_is() -> None:
     octets = Header(1, 2, BasicProperties(headers={"x": NOON})).marshal()
     octets = octets.replace(struct.pack(">Q", int(NOON.timestamp())), struct.pack(">Q", 2**63))
-    consumed, frame = read_frame(octets)
-    assert consumed == len(octets)
+    frame = read_frame(octets)
     assert isinstance(frame.properties.headers, Unreadable)
     assert frame.properties.message_id is None
 
@@ -77,11 +79,33 @@ def test_they_may_be_all_that_there_is() -> None:
     ],
 )
 def test_all_else_is_read_as_pika_reads_it(octets: bytes) -> None:
-    consumed, frame = read_frame(octets)
-    assert consumed == len(octets)
+    frame = read_frame(octets)
     assert frame.marshal() == octets
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
+def test_a_connection_takes_its_frames_however_they_come(size: int) -> None:
+    protocol = BrokerProtocol(Address("amqp://localhost"), Clock())
+    taken: list[Any] = []
+    protocol._impl._process_frame = taken.append
+    octets = [
+        Method(1, Basic.Ack(5, False)).marshal(),
+        header(headers={"x": NOON}),
+        Body(1, b"body").marshal(),
+    ]
+    stream = b"".join(octets)
+    for start in range(0, len(stream), size):
+        protocol.dataReceived(stream[start : start + size])
+    assert [frame.marshal() for frame in taken] == octets
+
+
+@pytest.mark.parametrize("octets", [header(), Body(1, b"").marshal(), b"AMQP\0\0\x09\1"])
+def test_a_frame_ends_where_all_of_it_is_there(octets: bytes) -> None:
     for end in range(len(octets)):
-        assert read_frame(octets[:end]) == (0, None)
+        assert end_of_frame(b"before" + octets[:end], 6) == 0
+    assert (
+        end_of_frame(b"before" + octets, 6) == end_of_frame(b"before" + octets + b"A", 6) == 6 + len(octets)
+    )
 
 
 def test_what_is_no_frame_is_the_connection_s_fault() -> None:
@@ -90,3 +114,22 @@ def test_what_is_no_frame_is_the_connection_s_fault() -> None:
     with pytest.raises(KeyError):
         # A method that there is not.
         read_frame(struct.pack(">BHLIB", 1, 1, 4, 0xFFFFFFFF, 0xCE))
+
+
+@pytest.mark.parametrize("length", [0, 1, 99, 100, 101, 250])
+@pytest.mark.parametrize(("exchange", "key"), [("outcomes", "ok"), ("", "m\u00e4il"), ("x" * 255, "y" * 255)])
+@pytest.mark.parametrize("mandatory", [False, True])
+def test_a_message_is_written_in_the_octets_that_pika_writes(
+    exchange: str, key: str, mandatory: bool, length: int
+) -> None:
+    publish = Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
+    properties = BasicProperties(**PROPERTIES, headers={"x-tenant": "anna"})
+    body = bytes(range(length))
+    pieces = [body[start : start + 100] for start in range(0, length, 100)]
+    by_pika = [Method(3, publish), Header(3, length, properties), *(Body(3, piece) for piece in pieces)]
+    assert frames_of(3, publish, properties, body, 100) == b"".join(frame.marshal() for frame in by_pika)
+
+
+def test_a_name_that_is_not_utf_8_is_written_as_it_came() -> None:
+    publish = Basic.Publish(exchange="", routing_key=b"\xff\xfe", mandatory=True)
+    assert b"\0\2\xff\xfe\1" in frames_of(1, publish, BasicProperties(), b"", 100)

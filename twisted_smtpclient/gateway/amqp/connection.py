@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from .address import Address
 from .backoff import Backoff
-from .frames import read_frame
+from .frames import end_of_frame, frames_of, read_frame
 from .gateway import AMQPGateway
 from .reason import reason_of
 
@@ -45,11 +45,6 @@ CONNECT: Final = 15.0
 CLOSE: Final = 1.0
 #: Seconds that what was written may take to go out, once a connection is given up.
 ABORT: Final = 5.0
-
-#: Octets read at a time.  pika copies what is left of a read behind each of its
-#: frames, of which a request has three: of Twisted's 64 KiB that is 100 KiB a
-#: request of 2 KiB, and of these 25.
-BITE: Final = 16384
 
 _log = Logger()
 
@@ -98,16 +93,31 @@ class BrokerProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika h
         self._reactor = reactor
         self.said: Exception | None = None
         self._impl.callbacks.add(0, Connection.Close, self._closes)
-        self._impl._read_frame = lambda: read_frame(self._impl._frame_buffer)
+        self._impl._on_data_available = self._take
+        self._impl._send_message = self._send_message
 
     def _closes(self, frame: Any) -> None:
         self.said = ConnectionClosedByBroker(frame.method.reply_code, frame.method.reply_text)
 
+    def _take(self, octets: bytes) -> None:
+        impl = self._impl
+        octets = impl._frame_buffer + octets
+        taken = 0
+        # pika copies what is left of a read behind each of its frames.
+        while end := end_of_frame(octets, taken):
+            frame = read_frame(octets[taken:end])
+            impl.bytes_received += end - taken
+            taken = end
+            impl._process_frame(frame)
+        impl._frame_buffer = octets[taken:]
+
+    def _send_message(self, channel: int, publish: Any, content: tuple[Any, bytes]) -> None:
+        octets = frames_of(channel, publish, *content, self._impl._body_max_length)
+        self._impl._output_marshaled_frames([octets])
+
     def makeConnection(self, transport: Any) -> None:
         if hasattr(transport, "setTcpNoDelay"):
             transport.setTcpNoDelay(True)
-        # TLS has the socket's below its own.
-        getattr(transport, "transport", transport).bufferSize = BITE
         self._own = _Transport(transport, self._reactor)
         super().makeConnection(self._own)
 
