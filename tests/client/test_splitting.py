@@ -394,3 +394,12 @@ def test_the_rest_does_not_wait_for_those_that_came_later(how: str) -> None:
     assert len(places) == 3
     assert places[-1] <= 5
     here.close()
+
+
+def test_long_replies_of_many_transactions_are_bounded_as_those_of_one() -> None:
+    text = b"".join(b"250-" + b"x" * 250 + b"\r\n" for _ in range(200)) + b"250 ok\r\n"
+    fault = Fault(Stage.BDAT, Action.REPLY, text, nth=None)
+    here = Post(extensions=["LIMITS RCPTMAX=1"], faults=[fault])
+    result = sent(here, *recipients(100))
+    assert sum(len(entry.response or "") for entry in result.recipients) < 100 * 1100
+    here.close()

@@ -18,6 +18,7 @@ from twisted_smtpclient.smtp.reply import (
     MAX_LINE,
     MAX_LINES,
     MAX_REPLY,
+    MIN_KEPT,
     EnhancedStatusCode,
     Reply,
     ReplyParser,
@@ -348,3 +349,29 @@ def test_replies_are_equal_by_what_they_say() -> None:
     assert reply != Reply(251, (b"250 ok",))
     assert reply != "250 ok"
     assert repr(reply) == "<Reply '250 ok'>"
+
+
+@given(
+    lines=st.lists(st.binary(max_size=MAX_LINE - 4), min_size=1, max_size=MAX_LINES),
+    recipients=st.integers(2, 200_000),
+)
+@example(lines=[b""] * MAX_LINES, recipients=100)
+@example(lines=[b"x" * (MAX_LINE - 4)], recipients=100)
+def test_of_a_reply_among_many_as_much_is_kept_as_there_is_room_for(
+    lines: list[bytes], recipients: int
+) -> None:
+    reply = Reply(250, tuple(b"250-" + line for line in lines))
+    kept = reply.among(recipients)
+    room = max(MIN_KEPT, MAX_REPLY // recipients)
+    if reply.octets <= room:
+        assert kept is reply
+    else:
+        *beginning, last = kept.lines
+        assert last == b"250 (the rest is left out)"
+        assert b"\n".join(reply.lines).startswith(b"\n".join(beginning))
+        assert kept.octets <= room + 100
+
+
+def test_a_reply_to_a_single_recipient_is_kept_whole() -> None:
+    reply = Reply(550, tuple(b"550-" + b"x" * 250 for _ in range(MAX_LINES)))
+    assert reply.among(1) is reply

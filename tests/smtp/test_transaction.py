@@ -125,6 +125,41 @@ def test_a_reply_is_kept_whole() -> None:
     assert known(mail)[0].response == "250-2.0.0 ok\n250 queued as 1"
 
 
+def long_reply(code: int) -> Reply:
+    """As long as a reply may be."""
+    return Reply(code, (*[b"%d-" % code + b"x" * 250] * 250, b"%d last" % code))
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        [550, *[503] * 201],
+        [250, *[550] * 200, 503],
+        [250, *[250] * 200, 451],
+        [250, *[250] * 200, 250],
+    ],
+    ids=["MAIL", "RCPT", "the content refused", "the content accepted"],
+)
+def test_of_long_replies_to_many_recipients_each_has_the_beginning(codes: list[int]) -> None:
+    script = Script()
+    mail = script.mail(*[f"r{number}@x" for number in range(200)])
+    script.flight()
+    script.pipeline.take(list(map(long_reply, codes)))
+    entries = known(mail)
+    told = [entry.response or "" for entry in entries]
+    assert all(text.endswith("(the rest is left out)") for text in told)
+    assert sum(map(len, told)) <= 200 * 1100
+    assert sum(entry.reply.octets for entry in entries if entry.reply is not None) <= 200 * 1100
+
+
+def test_of_accepted_recipients_no_reply_is_held() -> None:
+    script = Script()
+    mail = script.mail(*[f"r{number}@x" for number in range(200)])
+    script.flight()
+    script.pipeline.take([long_reply(250)] * 100)
+    assert len(set(map(id, mail._rcpt_replies))) == 1
+
+
 @pytest.mark.parametrize("offers", WAYS)
 def test_a_2xx_to_the_content_of_a_mail_for_nobody_is_nobodys_verdict(offers: str) -> None:
     codes = {BOTH: (250,), "PIPELINING": (354, 250)}.get(offers, ())

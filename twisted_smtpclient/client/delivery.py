@@ -209,6 +209,9 @@ class Delivery:
         for position, status in zip(
             share.positions or range(len(statuses)), outcome.recipients, strict=False
         ):
+            if status.reply is not None:
+                # It was one of fewer there.
+                status = status._replace(reply=status.reply.among(len(statuses)))
             statuses[position] = status
 
     def _merged(self) -> DeliveryResult | DeliveryError:

@@ -47,6 +47,14 @@ _MAX_KNOWN_354: Final = 80
 #: Some 300 octets each, so 76 KiB.
 _MAX_KNOWN: Final = 256
 
+#: What is kept of a reply at the least, however many recipients have one of their
+#: own or are all told the same one.  All together have as much as a single one may
+#: have; where they are more than 64, twice RFC 5321's line each, which is 100 MiB
+#: for 100,000, and not 6 GiB.
+MIN_KEPT: Final = 1024
+#: What an object for a line takes up beside its octets.
+_OBJECT: Final = 32
+
 _ENHANCED: Final = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?![^ \t])")
 
 
@@ -119,6 +127,32 @@ class Reply:
         if len(self.lines) == 1:
             return self.lines[0].decode("utf-8", "backslashreplace")
         return b"\n".join(self.lines).decode("utf-8", "backslashreplace")
+
+    @property
+    def octets(self) -> int:
+        """What its lines take up."""
+        return sum(map(len, self.lines)) + _OBJECT * len(self.lines)
+
+    def among(self, recipients: int) -> Reply:
+        """
+        As much of it as is kept where a mail has so many recipients: it is one
+        of as many, or is told to each.
+
+        :returns: this reply, or how it begins, and a line that says so.
+        """
+        if recipients == 1:
+            return self
+        left = max(MIN_KEPT, MAX_REPLY // recipients)
+        if self.octets <= left:
+            return self
+        kept = [self.lines[0][:left]]
+        left -= len(kept[0]) + _OBJECT
+        for line in self.lines[1:]:
+            left -= len(line) + _OBJECT
+            if left < 0:
+                break
+            kept.append(line)
+        return Reply(self.code, (*kept, b"%d (the rest is left out)" % self.code))
 
     @property
     def enhanced(self) -> EnhancedStatusCode | None:

@@ -28,6 +28,9 @@ _code_of: Final = attrgetter("code")
 #: BDAT is not a command to this server, whatever it offered.
 _UNKNOWN_COMMAND: Final = frozenset({500, 502})
 
+#: In the place of a 2xx to RCPT, of which the code is all that counts.
+_ACCEPTED: Final = Reply(250, (b"250",))
+
 
 class Transaction:
     """
@@ -158,13 +161,15 @@ class Transaction:
         if ends:
             envelope, command = self.envelope, "BDAT" if self.chunked else "."
             recipients = envelope.recipients
-            self.accepted = len(recipients)
+            self.accepted = count = len(recipients)
+            if count > 1:
+                last = last.among(count)
             self.outcome = DeliveryResult(envelope.sender, one_verdict(recipients, Status.OK, last, command))
             return True
         self.go_ahead = True
         self.awaited = Awaited.END_OF_DATA
         self.accepted = count = self.rcpts_written
-        self._rcpt_replies = replies[end - 1 - count : end - 1]
+        self._rcpt_replies = [_ACCEPTED] * count
         self.owed = 0
         return True
 
@@ -184,7 +189,7 @@ class Transaction:
         taken = replies[: min(more, self.owed)]
         if len(taken) < 2 or max(map(_code_of, taken)) >= 300:
             return 0
-        self._rcpt_replies = _extended(self._rcpt_replies, taken)
+        self._rcpt_replies = _extended(self._rcpt_replies, [_ACCEPTED] * len(taken))
         self.accepted += len(taken)
         self.owed -= len(taken)
         return len(taken)
@@ -214,6 +219,7 @@ class Transaction:
             raise ProtocolError(f"a reply before its command was complete: {reply.text!r}")
         if reply.code == 503 and self.awaited is not Awaited.MAIL and not self.hopeless:
             self._sequence_lost = True
+        reply = reply.among(len(self.envelope.recipients))
         _RECEIVE[self.awaited](self, reply)
 
     def _rset_reply(self, reply: Reply) -> None:
@@ -229,6 +235,7 @@ class Transaction:
         if self._positive(reply):
             self._refuse_contradiction(reply)
             self.accepted += 1
+            reply = _ACCEPTED
         self._rcpt_replies = _extended(self._rcpt_replies, (reply,))
         if self.envelope_answered:
             self.awaited = Awaited.BDAT if self.chunked else Awaited.DATA
