@@ -163,6 +163,21 @@ def test_the_last_one_that_is_cancelled_ends_it() -> None:
     assert len(daemon.agent.deliveries) == 2
 
 
+@pytest.mark.parametrize("ends", ["DeadlineExceeded", "Cancelled"])
+def test_who_asks_again_is_told_what_ended_a_delivery_that_is_in_doubt(ends: str) -> None:
+    daemon, client = daemon_with_client()
+    client.send(line(id=1, key="k", **({"deadline": 5} if ends == "DeadlineExceeded" else {})))
+    daemon.agent.deliveries[0].on_cancel = (unknown("valid@valid.de", in_doubt=True),)
+    if ends == "Cancelled":
+        client.send(b'{"cancel":1}')
+    daemon.clock.advance(5)
+    first = client.replies()[0]
+    assert (first["error"], first["indoubt"]) == (ends, True)
+    client.send(line(id=1, key="k"))
+    assert client.reply() == first
+    assert len(daemon.agent.deliveries) == 1
+
+
 def test_a_fault_of_the_software_is_told_to_all_who_joined(logged_failures: Any) -> None:
     daemon, client = daemon_with_client()
     client.send(line(id=1, key="k"), line(id=2, key="k"))
@@ -198,6 +213,20 @@ def test_where_memory_is_full_a_new_key_is_refused_and_a_known_one_is_not() -> N
     daemon.clock.advance(601)
     client.send(line(key="one too many"))
     assert len(daemon.agent.deliveries) == count + 1
+
+
+def test_a_long_reply_that_is_kept_is_counted() -> None:
+    daemon, client = daemon_with_client()
+    client.send(line(id=1, key="k"))
+    text = "250-" + "x" * 4000 + "\n250 ok"
+    daemon.agent.deliveries[0].succeed(text)
+    client.reply()
+    assert daemon.deliveries.memory.held > 4000 + len(text)
+    before = daemon.deliveries.memory.held
+    client.send(line(id=2, key="k"))
+    assert client.reply()["deliveryStatus"][0]["response"] == text
+    daemon.clock.advance(601)
+    assert before - daemon.deliveries.memory.held > len(text)
 
 
 def test_nothing_is_held_once_all_is_forgotten() -> None:

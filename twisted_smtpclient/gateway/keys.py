@@ -39,6 +39,13 @@ _RECIPIENT: Final = 512
 
 Deliver = Callable[[Request, Trace | None], Deferred[DeliveryResult]]
 
+#: Tells why one who has asked gives up; None where it is not known.
+Why = Callable[[], DeliveryError | None]
+
+
+def _not_known() -> None:
+    return None
+
 
 class Keys:
     """
@@ -71,10 +78,14 @@ class Keys:
     def __len__(self) -> int:
         return len(self._known)
 
-    def deliver(self, key: str, request: Request, trace: Trace | None = None) -> Deferred[DeliveryResult]:
+    def deliver(
+        self, key: str, request: Request, trace: Trace | None = None, why: Why = _not_known
+    ) -> Deferred[DeliveryResult]:
         """
         Deliver ``request``, unless that was done or is being done.
 
+        :param why: asked where what is returned is cancelled, for what ends
+            a delivery is told to whoever asks again.
         :returns: the outcome, as :meth:`.delivery.Deliverer.deliver` gives it.
             Cancelling it leaves the delivery to the others that joined it, and
             ends it where there are none.
@@ -90,12 +101,12 @@ class Keys:
             known = self._known[key] = _Known(self, key, print_of, cost)
             self._held += cost
             self._memory.take(cost)
-            joined = known.join(request)
+            joined = known.join(request, why)
             known.begin(lambda: self._deliver(request, trace))
             return joined
         if known.fingerprint != print_of:
             raise InvalidRequest("is that of another request", "key")
-        return known.join(request)
+        return known.join(request, why)
 
     def stop(self) -> None:
         """Leave no delayed call behind; what is remembered is forgotten."""
@@ -107,11 +118,16 @@ class Keys:
 
     # For one of them to say.
 
-    def ended(self, key: str, *, keep: bool) -> None:
+    def ended(self, key: str, outcome: DeliveryResult | DeliveryError) -> None:
         """Its delivery has ended."""
-        if not keep:
+        if not _is_kept(outcome):
             self._give_back(key)
             return
+        # It was told in full to who asked, so it is told in full again.
+        more = _octets_beyond(outcome)
+        self._known[key].cost += more
+        self._held += more
+        self._memory.take(more)
         self._ended[key] = self._clock.seconds() + self._ttl
         self._arm()
 
@@ -140,7 +156,7 @@ class Keys:
 class _Known:
     """One key."""
 
-    __slots__ = ("_delivery", "_key", "_keys", "_outcome", "_waiting", "cost", "fingerprint")
+    __slots__ = ("_delivery", "_key", "_keys", "_outcome", "_reason", "_waiting", "cost", "fingerprint")
 
     def __init__(self, keys: Keys, key: str, fingerprint: bytes, cost: int) -> None:
         self.fingerprint = fingerprint
@@ -150,14 +166,16 @@ class _Known:
         self._outcome: DeliveryResult | DeliveryError | None = None
         self._delivery: Deferred[DeliveryResult] | None = None
         self._waiting: list[Deferred[DeliveryResult]] = []
+        #: why the last one who waited gave up
+        self._reason: DeliveryError | None = None
 
-    def join(self, request: Request) -> Deferred[DeliveryResult]:
+    def join(self, request: Request, why: Why) -> Deferred[DeliveryResult]:
         """One more who waits for the outcome, or has it at once."""
         if isinstance(self._outcome, DeliveryError):
             return fail(self._outcome)
         if self._outcome is not None:
             return succeed(self._outcome)
-        waiting: Deferred[DeliveryResult] = Deferred(lambda waiting: self._leave(waiting, request))
+        waiting: Deferred[DeliveryResult] = Deferred(lambda waiting: self._leave(waiting, request, why))
         self._waiting.append(waiting)
         return waiting
 
@@ -170,8 +188,9 @@ class _Known:
         else:
             self._delivery.addBoth(self._ended)
 
-    def _leave(self, waiting: Deferred[DeliveryResult], request: Request) -> None:
+    def _leave(self, waiting: Deferred[DeliveryResult], request: Request, why: Why) -> None:
         if len(self._waiting) == 1 and self._delivery is not None:
+            self._reason = why()
             # The last one: its Deferred fires as the delivery's does.
             self._delivery.cancel()
             return
@@ -185,18 +204,25 @@ class _Known:
         waiting.errback(error.concerning(recipients))
 
     def _ended(self, outcome: DeliveryResult | Failure) -> None:
-        if isinstance(outcome, Failure):
-            error = outcome.value
-            self._outcome = as_value(error) if isinstance(error, DeliveryError) else InternalError(FAULT)
-        else:
-            self._outcome = outcome
+        told = self._outcome = self._told_of(outcome)
         waiting, self._waiting = self._waiting, []
-        self._keys.ended(self._key, keep=_is_kept(self._outcome))
+        self._keys.ended(self._key, told)
         for each in waiting:
             if isinstance(outcome, Failure):
                 each.errback(outcome)
             else:
                 each.callback(outcome)
+
+    def _told_of(self, outcome: DeliveryResult | Failure) -> DeliveryResult | DeliveryError:
+        """The outcome, as it is told to who asks again."""
+        if not isinstance(outcome, Failure):
+            return outcome
+        error = outcome.value
+        if not isinstance(error, DeliveryError):
+            return InternalError(FAULT)
+        if self._reason is not None and isinstance(error, Cancelled):
+            error = self._reason.concerning(error.recipients)
+        return as_value(error)
 
 
 def _fingerprint(request: Request) -> bytes:
@@ -208,6 +234,15 @@ def _fingerprint(request: Request) -> bytes:
     digest = hashlib.sha256(repr(told).encode("utf-8", "surrogatepass"))
     digest.update(hashlib.sha256(request.content.message).digest())
     return digest.digest()
+
+
+def _octets_beyond(outcome: DeliveryResult | DeliveryError) -> int:
+    """What replies take up that are longer than one of many recipients' is counted."""
+    replies = {id(entry.reply): entry.reply for entry in outcome.recipients if entry.reply is not None}
+    octets = sum(reply.octets for reply in replies.values())
+    if isinstance(outcome, DeliveryError):
+        octets += len(str(outcome))
+    return max(0, octets - _RECIPIENT * len(outcome.recipients))
 
 
 def _is_kept(outcome: DeliveryResult | DeliveryError) -> bool:

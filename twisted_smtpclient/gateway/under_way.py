@@ -215,7 +215,7 @@ class Delivering(UnderWay[Request]):
     def _hand_over(self) -> Deferred[DeliveryResult]:
         request, deliveries = self.request, self._deliveries
         if request.key is not None:
-            return deliveries.keys.deliver(request.key, request, self.trace)
+            return deliveries.keys.deliver(request.key, request, self.trace, lambda: self._reason)
         return deliveries.deliverer.deliver(
             request.server, request.envelope, request.content, reuse=request.reuse, trace=self.trace
         )
