@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import sys
+
+import msgspec
+import pytest
+
 from tests.smtp.script import Script
 from twisted_smtpclient.smtp.reply import Reply
 from twisted_smtpclient.smtp.trace import LEFT_OUT, MAX_TRANSCRIPT, Trace, Transcript
@@ -25,13 +30,27 @@ def test_lines_are_told_in_their_order_and_content_by_its_size() -> None:
 def test_what_does_not_fit_is_left_out_once() -> None:
     transcript, more = Transcript(), Transcript()
     for _ in range(2):
-        transcript.said(b"x" * (MAX_TRANSCRIPT - len(LEFT_OUT)) + b"\r\n")
+        transcript.said(b"x" * (MAX_TRANSCRIPT - 100) + b"\r\n")
     more.said(b"y\r\n")
     more.sent(1)
     transcript.extend(more)
+    assert [line[:5] for _, line in transcript.lines] == ["xxxxx", "(the "]
+
+
+@pytest.mark.parametrize(
+    "line", [b"250", b"250 ok", b"250 " + b"x" * 4000, b"250 \xff" * 900, b'250 "\\\0', "250 €".encode()]
+)
+def test_as_json_it_has_no_more_octets_than_it_may(line: bytes) -> None:
+    transcript = Transcript()
+    for _ in range(MAX_TRANSCRIPT):
+        transcript.heard(Reply(250, (line,)))
     told = transcript.lines
-    assert [line[:5] for _, line in told] == ["xxxxx", "(the "]
-    assert sum(len(line) for _, line in told) == MAX_TRANSCRIPT
+    assert len(msgspec.json.encode(told)) <= MAX_TRANSCRIPT
+    assert told[0] == ("S", line.decode("utf-8", "backslashreplace"))
+    assert told[-1] == ("S", LEFT_OUT.decode())
+    assert len(told) > 10 or len(line) > 500
+    # What is held is no more either, in however many lines.
+    assert sys.getsizeof(transcript._kept) <= MAX_TRANSCRIPT * 9 / 8
 
 
 def test_one_is_added_to_another() -> None:

@@ -8,9 +8,16 @@ from typing import Final, Literal, Protocol
 
 from .reply import Reply
 
-#: Octets of a transcript: the handshake, and the commands and replies of a
-#: mail with some 500 recipients.
+#: Octets of a transcript as a reply has it: the handshake, and the commands and
+#: replies of a mail with some 500 recipients, of 64 octets each with their frame.
 MAX_TRANSCRIPT: Final = 65536
+
+#: Octets around a line of it: ``["C",""],``.
+_FRAME: Final = 9
+#: Octets that stand as more than themselves: quotation marks as two, what is not
+#: printable as ``\u0000`` at the most, others as ``\xNN`` where they are no UTF-8.
+_LONGER: Final = 5
+_AS_THEY_ARE: Final = bytes(octet for octet in range(32, 127) if octet not in b'"\\')
 
 Side = Literal["C", "S"]
 
@@ -40,8 +47,10 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._lines: list[tuple[Side, bytes]] = []
-        self._left = MAX_TRANSCRIPT - len(LEFT_OUT)
+        #: each line behind its side, before an LF, which none has in it: objects
+        #: for 6,000 lines would take up 20 times as much
+        self._kept = bytearray()
+        self._left = MAX_TRANSCRIPT - len(LEFT_OUT) - _FRAME - len("]")
         self._content = 0
 
     @property
@@ -52,7 +61,7 @@ class Transcript:
         Octets that are not UTF-8 appear as ``\\xNN``.
         """
         self._end_content()
-        return [(side, line.decode("utf-8", "backslashreplace")) for side, line in self._lines]
+        return [(_side(line), line[1:].decode("utf-8", "backslashreplace")) for line in self._raw()]
 
     def said(self, commands: bytes) -> None:
         """Add commands of the client, each with its CRLF."""
@@ -74,8 +83,11 @@ class Transcript:
         """Add all that another one holds."""
         self._end_content()
         other._end_content()
-        for side, line in other._lines:
-            self._add(side, line)
+        for line in other._raw():
+            self._add(_side(line), line[1:])
+
+    def _raw(self) -> list[bytes]:
+        return bytes(self._kept).split(b"\n")[:-1]
 
     def _end_content(self) -> None:
         if self._content:
@@ -85,8 +97,13 @@ class Transcript:
     def _add(self, side: Side, line: bytes) -> None:
         if self._left < 0:
             return
-        self._left -= len(line)
-        self._lines.append((side, line if self._left >= 0 else LEFT_OUT))
+        longer = len(line.translate(None, _AS_THEY_ARE))
+        self._left -= len(line) + _FRAME + _LONGER * longer
+        self._kept += side.encode() + (line if self._left >= 0 else LEFT_OUT) + b"\n"
+
+
+def _side(line: bytes) -> Side:
+    return "C" if line[:1] == b"C" else "S"
 
 
 class Trace:
