@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import error as failures
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectBindError, ConnectError, NoRouteError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
@@ -642,3 +642,14 @@ def test_a_thread_that_cannot_be_had_is_an_answer(monkeypatch: pytest.MonkeyPatc
     clock.advance(0)
     assert found[0].check(HostNotFound)
     assert found[0].value.temporary
+
+
+def test_who_is_told_of_a_look_up_may_give_up_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    Threads(monkeypatch)
+    resolve = SystemResolver(None)
+    found: list[Any] = []
+    first, second = resolve("mx.example"), resolve("mx.example")
+    first.addCallback(lambda _: second.cancel())
+    second.addErrback(lambda failure: found.append(failure.type))
+    resolve._answered("mx.example", ["192.0.2.1"])
+    assert found == [CancelledError]

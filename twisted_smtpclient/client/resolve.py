@@ -61,7 +61,10 @@ class SystemResolver:
         return found
 
     def _give_up(self, host: str, found: Deferred[Sequence[str]]) -> None:
-        self._waiting[host].remove(found)
+        waiting = self._waiting.get(host, [])
+        # Otherwise the answer is there, and this one is about to be told.
+        if found in waiting:
+            waiting.remove(found)
 
     def _begin(self) -> None:
         while self._queue and self._under_way < MAX_LOOK_UPS:
@@ -90,6 +93,9 @@ class SystemResolver:
     def _answered(self, host: str, answer: Sequence[str] | HostNotFound) -> None:
         self._under_way -= 1
         for waiting in self._waiting.pop(host):
+            if waiting.called:
+                # Given up by one who was told before.
+                continue
             if isinstance(answer, HostNotFound):
                 waiting.errback(answer)
             else:
