@@ -9,6 +9,7 @@ name one and say what was expected.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
@@ -137,6 +138,15 @@ def _check_asked(
                 raise InvalidRequest(complaint, field)
 
 
+#: Digits of an integer, its sign among them: as many as Python reads.
+_MAX_DIGITS: Final = 4300
+
+
+def _number(digits: str) -> int | float:
+    """An integer; one that is too long is a number that fits no field."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
+
+
 def _read(line: bytes | bytearray, repeated: list[str]) -> dict[str, object]:
     """The line as an object; names that stand twice in one object go to ``repeated``."""
 
@@ -150,7 +160,7 @@ def _read(line: bytes | bytearray, repeated: list[str]) -> dict[str, object]:
 
     try:
         # Given octets, json would take UTF-16 and a byte order mark too.
-        given = json.loads(str(line, "utf-8"), object_pairs_hook=unique)
+        given = json.loads(str(line, "utf-8"), object_pairs_hook=unique, parse_int=_number)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"expected UTF-8, which the octet at {error.start} is not") from None
     except RecursionError:
