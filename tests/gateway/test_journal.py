@@ -177,6 +177,16 @@ def test_no_value_can_forge_a_line(sender: str, text: str, deliveries: int) -> N
     assert repr(sender) in told
 
 
+@pytest.mark.parametrize("text", ["554-no\n" * 9000, "x" * 65536, "\x01" * 65536])
+def test_of_a_long_reply_in_an_error_a_line_has_the_beginning(text: str, log: list[LogEvent]) -> None:
+    desk = Desk()
+    desk.tell(error=errors.Refused("CONNECT", 554, text))
+    desk.end_turn()
+    told = formatEvent(log[0])
+    assert "Refused (CONNECT refused: " in told
+    assert len(told) < 6000
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [

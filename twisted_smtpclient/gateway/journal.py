@@ -35,6 +35,10 @@ MAX_LINES: Final = 100
 #: 20 events a second cost nothing.
 GATHER: Final = 0.05
 
+#: Characters of an error in a line: a server's reply, which stands in some, may
+#: have 64 KiB, and where it is said to a session, a thousand mails have it.
+MAX_WORDS: Final = 1000
+
 _log = Logger()
 
 #: Statuses are counted by name: to hash an Enum member is to run Python code.
@@ -179,4 +183,6 @@ def _quoted(name: str) -> str:
 
 def _printable(text: str) -> str:
     """A server's words, fit for a line of the log."""
-    return text if text.isprintable() else repr(text)[1:-1]
+    shown = text[:MAX_WORDS]
+    shown = shown if shown.isprintable() else repr(shown)[1:-1]
+    return f"{shown}..." if len(text) > MAX_WORDS else shown
