@@ -12,7 +12,8 @@ import sys
 
 from setuptools import Extension, setup
 
-#: What each mail goes through.  What users subclass, what they are given an
+#: What each mail goes through.  (A logger there is told its name: it cannot find
+#: out by itself who makes it.)  What users subclass, what they are given an
 #: interface of, and what is not run for each mail, is not among it.
 COMPILED = [
     "smtp/content.py",

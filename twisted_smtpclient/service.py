@@ -29,7 +29,7 @@ __all__ = ["DRAIN_TIMEOUT", "Daemon", "metrics_of"]
 #: that a container's runtime commonly waits between SIGTERM and SIGKILL.
 DRAIN_TIMEOUT: Final = 25.0
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class ClosableDeliverer(Deliverer, Protocol):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from tests.gateway.fakes import BASE64, LEGACY_LINES, MESSAGE, fields, line
+from tests.interpreted import interpreted
 from twisted_smtpclient.errors import InvalidRequest, RequestTooLarge
 from twisted_smtpclient.gateway import schema
 from twisted_smtpclient.gateway.codec import (
@@ -191,6 +192,7 @@ def test_a_server_that_is_named_again_is_the_same_object() -> None:
     assert first.server != other.server
 
 
+@interpreted
 def test_no_more_servers_are_remembered_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RequestDecoder, "MAX_SERVERS", 3)
     decoder = RequestDecoder()
@@ -199,6 +201,7 @@ def test_no_more_servers_are_remembered_than_the_bound(monkeypatch: pytest.Monke
     assert len(decoder._servers) == 3
 
 
+@interpreted
 def test_a_server_with_overlong_fields_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RequestDecoder, "MAX_KEY", 20)
     decoder = RequestDecoder()

@@ -32,7 +32,7 @@ from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
 from .tracing import Tracing
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class DeliveryAgent:

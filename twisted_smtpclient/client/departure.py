@@ -16,7 +16,7 @@ from .connect import Reactor
 #: of a large content in one turn, and every other connection would wait for it.
 AT_ONCE: Final = 131072
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Leaving(Protocol):

@@ -27,7 +27,7 @@ from .protocol import PipeliningESMTPClient
 if TYPE_CHECKING:
     from .tracing import Tracing
 
-_log = Logger()
+_log = Logger(__name__)
 
 _LMTP = Protocol.LMTP
 

@@ -25,7 +25,7 @@ from .watch import Watch
 
 _ROOM: Final = Command("", "data_block", "the server took nothing more")
 
-_log = Logger()
+_log = Logger(__name__)
 
 #: Seconds in which a server that said 421 may answer what it was sent before.
 LINGER: Final = 5.0

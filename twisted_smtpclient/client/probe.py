@@ -30,7 +30,7 @@ from .tracing import Tracing
 #: further ones take their turn.  One that hangs lets the next one through.
 AT_A_TIME: Final = 2
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Probes:

@@ -38,7 +38,7 @@ __all__ = ["FAULT", "Answer", "Deliverer", "Deliveries"]
 
 SHUTTING_DOWN: Final = "the daemon is shutting down"
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Deliverer(Protocol):

@@ -39,7 +39,7 @@ GATHER: Final = 0.05
 #: have 64 KiB, and where it is said to a session, a thousand mails have it.
 MAX_WORDS: Final = 1000
 
-_log = Logger()
+_log = Logger(__name__)
 
 #: Statuses are counted by name: to hash an Enum member is to run Python code.
 _status_name = attrgetter("status._value_")

@@ -61,7 +61,7 @@ NO_ROOM: Final = "no room for a line of this length, for --max-memory is used up
 #: Seconds for a client to take its last replies when the daemon goes down.
 LINGER: Final = 2.0
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class _Turn:

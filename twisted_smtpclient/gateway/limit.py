@@ -26,7 +26,7 @@ _TWISTED_BACKLOG: Final = 50
 #: Each takes a file descriptor and, while idle, some 5 KiB.
 MAX_CLIENTS: Final = 10_000
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class ClientLimit:

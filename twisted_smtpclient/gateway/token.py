@@ -52,7 +52,7 @@ LAST_WORDS: Final = 2.0
 
 _EXPECTED: Final = 'expected {"token": …} as the first line, with a token that is known here'
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Tokens:

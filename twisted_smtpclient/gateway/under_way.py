@@ -64,7 +64,7 @@ ID: Final = 64
 #: Of a recipient: its address, its RCPT command, its status, its reply.
 RECIPIENT: Final = 512
 
-_log = Logger()
+_log = Logger(__name__)
 
 R = TypeVar("R", Request, ProbeRequest)
 

@@ -19,7 +19,7 @@ __all__ = ["BESIDES", "allow_files"]
 #: of a hundred), ports, the log.
 BESIDES: Final = 1024
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 def allow_files(clients: int) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 __all__ = ["Life", "State"]
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class State(Enum):

@@ -31,7 +31,7 @@ IDLE: Final = 30.0
 _TEXT: Final = "text/plain; charset=utf-8"
 _READS: Final = (b"GET", b"HEAD")
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Answer(NamedTuple):

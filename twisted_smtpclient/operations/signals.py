@@ -21,7 +21,7 @@ __all__ = ["Signals"]
 #: Twisted's annotations do not know that its reactor takes calls from threads.
 Reactor = Any
 
-_log = Logger()
+_log = Logger(__name__)
 
 _ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 

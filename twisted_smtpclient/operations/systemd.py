@@ -21,7 +21,7 @@ from .life import Life, State
 
 __all__ = ["ServiceManager"]
 
-_log = Logger()
+_log = Logger(__name__)
 
 _SAID: Final = {
     State.READY: "READY=1\nSTATUS=takes requests",

@@ -28,7 +28,7 @@ from .replies import ByAddress, Settings, keywords_of
 
 __all__ = ["Sink"]
 
-_log = Logger()
+_log = Logger(__name__)
 
 #: Octets of a command line.  RFC 5321 4.5.3.1.4 asks for 512 without extensions, and their
 #: parameters add to it (DSN's ORCPT alone 500); this is Postfix's limit.

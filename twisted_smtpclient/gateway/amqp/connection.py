@@ -46,7 +46,7 @@ CLOSE: Final = 1.0
 #: Seconds that what was written may take to go out, once a connection is given up.
 ABORT: Final = 5.0
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class _Transport:

@@ -20,7 +20,7 @@ __all__ = ["PREFETCH", "Arrival", "Consumer", "Ticket"]
 #: be delivered twice.
 PREFETCH: Final = 500
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Ticket(NamedTuple):

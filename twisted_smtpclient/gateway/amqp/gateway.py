@@ -34,7 +34,7 @@ LINGER: Final = 2.0
 #: Octets at the start of a request that is too large, in which its id is looked for.
 _HEAD: Final = 1024
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class AMQPGateway:

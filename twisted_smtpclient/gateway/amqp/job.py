@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Job"]
 
-_log = Logger()
+_log = Logger(__name__)
 
 #: RFC 4422 and all of AMQP call it this; 2 survives the broker's restart.
 _PERSISTENT: Final = 2

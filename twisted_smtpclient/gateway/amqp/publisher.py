@@ -26,7 +26,7 @@ _DIRECT: Final = "amq.rabbitmq.reply-to"
 #: Octets of a publication beside its body: properties, headers, its record.
 _RECORD: Final = 2048
 
-_log = Logger()
+_log = Logger(__name__)
 
 
 class Fate(Enum):
