@@ -1,7 +1,7 @@
 """
 One daemon on a queue of RabbitMQ, beside a bare consumer made of pika.
 
-    python -m benchmarks.rabbitmq [--amqp URL] [--messages N] [--runs N]
+    python -m benchmarks.rabbitmq [--amqp URL] [--messages N] [--runs N] [--pure]
 
 The broker is the one at URL, or one from the packages that
 ``tests/integration/servers.sh`` unpacks, started for this.  Both take the same
@@ -28,7 +28,7 @@ from typing import Any, Final
 import pika
 
 from benchmarks.children import _TWISTD, Programs, Sink
-from benchmarks.package import ROOT
+from benchmarks.package import ROOT, choose
 from benchmarks.senders.job import HELO, HOST, SENDER, addresses, message
 from twisted_smtpclient.gateway.amqp.consumer import PREFETCH
 
@@ -126,9 +126,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--prefetch", type=int, default=PREFETCH)
+    parser.add_argument("--pure", action="store_true", help="the daemon from the sources, not the wheel")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rabbitmq-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
+        package = choose(folder, pure=arguments.pure, tell=_tell)
+        _tell(f"package: {package.description}")
         url = stack.enter_context(broker(arguments.amqp, folder))
         bare: list[float] = []
         ours: list[float] = []
@@ -137,7 +140,7 @@ def main() -> None:
                 programs = Programs(folder)
                 with Sink(programs, pipelining=True, chunking=True, delay=0) as sink:
                     channel = prepare(url, sink.port, arguments.messages)
-                    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TWISTED_SMTPCLIENT_AMQP": url}
+                    environment = {**package.environment, "TWISTED_SMTPCLIENT_AMQP": url}
                     command = _daemon(arguments.prefetch) if daemon else _bare(url, arguments.prefetch)
                     log = folder / f"{run}-{daemon}.log"
                     rates.append(rate(channel, command, environment, arguments.messages, log))

@@ -86,9 +86,10 @@ def write_at_once(transport: Any, octets: bytes) -> None:
     waits = transport.dataBuffer or transport._tempDataBuffer
     # Where the connection is gone there is no socket.
     if transport.connected and not (waits or transport.disconnecting):
-        written = transport.writeSomeData(octets)
-        if not isinstance(written, int) or written < 0:
-            # The connection is lost; the reactor will find that out by itself.
-            written = 0
+        # A count; or an exception, where the connection is lost, which the reactor
+        # will find out by itself.
+        taken: Any = transport.writeSomeData(octets)
+        if isinstance(taken, int) and taken > 0:
+            written = taken
     if written < len(octets):
         transport.write(octets[written:])
