@@ -66,7 +66,12 @@ def extensions() -> list[Extension]:
     except ImportError:
         return []
     paths = [f"twisted_smtpclient/{name}" for name in COMPILED]
-    found = mypycify([*OPTIONS, *paths], opt_level="3", debug_level="0")
+    try:
+        found = mypycify([*OPTIONS, *paths], opt_level="3", debug_level="0")
+    except SystemExit as reason:
+        # A later mypy may object to what this one did not.
+        sys.stderr.write(f"not compiled, so it is slower: {reason}\n")
+        return []
     for extension in found:
         # Where no compiler of C is there, what is left is Python.
         extension.optional = True

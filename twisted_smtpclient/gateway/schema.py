@@ -9,7 +9,7 @@ are accepted beside the right one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -25,7 +25,7 @@ Notify = Literal["NEVER", "SUCCESS", "FAILURE", "DELAY"]
 Parameters = dict[str, str | None]
 
 #: The id of a request; UNSET where the line had none.
-RequestId = int | str | UnsetType | None
+RequestId: TypeAlias = int | str | UnsetType | None
 
 
 class AuthFields(Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
