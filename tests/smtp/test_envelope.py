@@ -236,6 +236,15 @@ def test_an_envelope_needs_smtputf8_where_an_address_does(
     assert Envelope(sender, ["x@y", recipient, "x@y"]).needs_smtputf8 is needs
 
 
+@pytest.mark.parametrize("full_stop", ["\u3002", "\uff0e", "\uff61"])
+def test_a_full_stop_that_only_an_a_label_form_knows_is_refused_where_there_is_none(full_stop: str) -> None:
+    domain = f"bücher{full_stop}example"
+    assert Envelope(f"a@{domain}", ["b@c.de"]).reverse_path == b"a@xn--bcher-kva.example"
+    error = refused(f"ä@{domain}")
+    assert error.field == "recipients[0]"
+    assert "between labels" in error.expected
+
+
 @pytest.mark.parametrize(
     "domain", ["\u00ad", "a\u3002\u3002b", "\u2260x", "x\u200d", "-ü", "\uff1e", "a_b.ü", "\u0130\u0307x."]
 )

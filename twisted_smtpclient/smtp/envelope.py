@@ -33,6 +33,9 @@ from .parameters import parameters as _parameters
 #: RFC 5321 4.1.1.3: the one forward-path that needs no domain.
 _POSTMASTER: Final = re.compile(r"postmaster", re.ASCII | re.IGNORECASE)
 
+#: Full stops that UTS 46 takes for one; in an A-label form they are.
+_other_full_stop: Final = re.compile("[\u3002\uff0e\uff61]").search
+
 #: What fits is most addresses there are, and needs no further look.
 _is_plain: Final = PLAIN_MAILBOX.fullmatch
 
@@ -61,18 +64,27 @@ def path(address: Text, field: str) -> tuple[bytes, bool]:
     needs_smtputf8 = not local_part.isascii()
     try:
         if not domain.isascii():
-            a_label = idna.encode(domain, uts46=True).decode("ascii")
-            if a_label.endswith("."):
-                # Of a full stop that is not ASCII's, such as U+3002.
-                raise InvalidRequest("expected no full stop at the end", field)
-            if not needs_smtputf8:
-                domain = a_label
+            domain = _sent_domain(domain, needs_smtputf8, field)
         octets = f"{local_part}@{domain}".encode()
     except (idna.IDNAError, UnicodeError) as error:
         raise InvalidRequest(f"not an address: {error}", field) from None
     if len(octets) > MAX_ADDRESS or len(domain.encode()) > MAX_DOMAIN:
         raise _too_long(field)
     return octets, needs_smtputf8
+
+
+def _sent_domain(domain: str, needs_smtputf8: bool, field: str) -> str:
+    """A domain that is not ASCII as it goes: in its A-label form, where that suffices."""
+    a_label = idna.encode(domain, uts46=True).decode("ascii")
+    if a_label.endswith("."):
+        # Of a full stop that is not ASCII's, such as U+3002.
+        raise InvalidRequest("expected no full stop at the end", field)
+    if not needs_smtputf8:
+        return a_label
+    if _other_full_stop(domain):
+        # RFC 6531 section 3.3 has labels with "." between them, and it goes as it is.
+        raise InvalidRequest("expected '.' between labels", field)
+    return domain
 
 
 def _too_long(field: str) -> InvalidRequest:
