@@ -78,4 +78,4 @@ def extensions() -> list[Extension]:
     return found
 
 
-setup(ext_modules=extensions(), setup_requires=["mypy>=1.18,<3"] if is_wanted() else [])
+setup(ext_modules=extensions(), setup_requires=["mypy>=2.4,<3"] if is_wanted() else [])

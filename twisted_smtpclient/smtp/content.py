@@ -16,7 +16,7 @@ from io import IncrementalNewlineDecoder
 from typing import Final
 
 from ..errors import InvalidRequest
-from .given import Flag, Octets, TryOrDepend
+from .given import Flag, Octets, TryOrDepend, mypyc_attr
 from .policy import Mode
 
 #: A block of a large content.  Twice the 64 KiB at which a Twisted transport
@@ -54,6 +54,7 @@ def _check_terms(binary: object, eightbitmime: object) -> None:
         raise InvalidRequest("expected Mode.TRY or Mode.DEPEND", "eightbitmime")
 
 
+@mypyc_attr(acyclic=True)
 class Content:
     """
     A message as octets, held once however many deliveries share it.

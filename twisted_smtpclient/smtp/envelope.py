@@ -24,6 +24,7 @@ from .given import (
     OptionalParameters,
     OptionalText,
     Text,
+    mypyc_attr,
 )
 from .grammar import MAILBOX, MAX_ADDRESS, MAX_DOMAIN, MAX_PLAIN, PLAIN_MAILBOX
 from .many import MANY, many_values
@@ -91,6 +92,7 @@ def _too_long(field: str) -> InvalidRequest:
     return InvalidRequest(f"expected at most {MAX_ADDRESS} octets, {MAX_DOMAIN} of them behind the @", field)
 
 
+@mypyc_attr(acyclic=True)
 class Recipient:
     """
     One RCPT: a forward-path and its parameters.
@@ -159,6 +161,7 @@ class Recipient:
         return f"<Recipient {self.address!r}>"
 
 
+@mypyc_attr(acyclic=True)
 class Envelope:
     """
     A sender and at least one recipient, in order, duplicates kept.

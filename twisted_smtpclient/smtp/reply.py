@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, cast
 
 from ..errors import ProtocolError
+from .given import mypyc_attr
 
 #: RFC 5321 4.5.3.1.5 allows 512 octets; real servers write more (queue ids,
 #: URLs).  Eight times the RFC's figure.
@@ -87,6 +88,7 @@ def _enhanced(text: bytes) -> EnhancedStatusCode:
     return EnhancedStatusCode(*map(int, text.split(b".")))
 
 
+@mypyc_attr(acyclic=True)
 class Reply:
     """
     One whole reply, of one line or many.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .envelope import Recipient
+from .given import mypyc_attr
 from .many import MANY, many_values
 from .reply import EnhancedStatusCode, Reply
 
@@ -78,6 +79,7 @@ def _each(
     return [new(RecipientStatus, (entry.address, status, reply, command, False)) for entry in recipients]
 
 
+@mypyc_attr(acyclic=True)
 class DeliveryResult:
     """
     The server's verdict on a mail, for every recipient.
