@@ -66,10 +66,11 @@ def _depart(leaving: Leaving) -> None:
 def writes_at_once(transport: Any) -> bool:
     """
     Whether :func:`write_at_once` knows how to write to a transport: Twisted's
-    own for TCP and UNIX sockets, without TLS; no wrapper, and no class that
-    writes in a way of its own.
+    own for TCP and UNIX sockets, without TLS; no wrapper, and none that writes in
+    a way of its own, be it by its class or because somebody listens in.
     """
-    if getattr(type(transport), "write", None) is not Connection.write or transport.TLS:
+    own = getattr(getattr(transport, "write", None), "__func__", None)
+    if own is not Connection.write or transport.TLS:
         return False
     # Unless some later Twisted keeps what waits in another place.
     return hasattr(transport, "dataBuffer") and hasattr(transport, "_tempDataBuffer")
