@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from tests.client.links import LOST, LOST_FOR_GOOD, Kernel, Link, Linked, Taking
 from tests.client.memory import FULL
 from tests.client.sessions import MESSAGE, Session
 from twisted_smtpclient import ConnectionLost as Lost
-from twisted_smtpclient import DeliveryCancelled, InternalError
+from twisted_smtpclient import Content, DeliveryCancelled, DeliveryError, Envelope, InternalError
 from twisted_smtpclient.client.departure import AT_ONCE, Departure, write_at_once, writes_at_once
 from twisted_smtpclient.smtp.content import SMALL
 from twisted_smtpclient.smtp.sender import WRITE
+from twisted_smtpclient.smtp.steps import Stage
+from twisted_smtpclient.smtp.transaction import Transaction
 
 KIB = 1024
 
@@ -179,6 +182,101 @@ def test_of_a_session_that_is_given_up_before_it_leaves_not_an_octet_reaches_the
     assert here.arrived() == before
     assert isinstance(first.error, DeliveryCancelled if give_up == "abort" else Lost)
     assert second.value.all_ok
+
+
+class Leaving(Linked):
+    """
+    A session with a mail that leaves as soon as the turn is over, its content
+    and all, for the mail before it has just been taken.
+
+    :ivar before_it: what had reached the socket by then.
+    """
+
+    def __init__(self, **sink: Any) -> None:
+        super().__init__(**sink)
+        mail = Envelope("me@example.org", ["a@example.net"])
+        self.transactions: list[Transaction] = []
+
+        def give_next(transaction: Transaction) -> None:
+            self.give(mail, lambda _: None)
+
+        self.give(mail, give_next)
+        (link,) = self.links
+        while len(self.transactions) < 2:
+            self.kernel.advance(0)
+            link.move()
+            link.other.move()
+        assert self.transactions[1].stage is Stage.WHOLE
+        self.before_it = self.arrived()
+
+    def give(self, mail: Envelope, then: Callable[[Transaction], None]) -> None:
+        transaction = Transaction(mail, Content(MESSAGE))
+        transaction.on_settled = then
+        self.transactions.append(transaction)
+        self.clients[0].submit(transaction)
+
+    def assert_it_may_go_elsewhere(self) -> None:
+        """Without doubt, for not an octet of it has left."""
+        self.kernel.settle()
+        assert self.arrived() == self.before_it
+        outcome = self.transactions[1].outcome
+        assert isinstance(outcome, DeliveryError)
+        assert self.transactions[1].untouched
+        assert not outcome.in_doubt
+        self.kernel.elapse(1)
+        assert not self.links[0].connected
+
+
+def test_a_mail_that_has_not_left_yet_when_its_connection_is_lost_is_in_no_doubt() -> None:
+    here = Leaving()
+    here.links[0].cut(LOST_FOR_GOOD)
+    here.assert_it_may_go_elsewhere()
+
+
+def test_a_mail_that_has_not_left_yet_when_its_session_is_given_up_is_in_no_doubt() -> None:
+    here = Leaving()
+    here.clients[0].abort(DeliveryCancelled("for a test"))
+    here.assert_it_may_go_elsewhere()
+
+
+def test_a_mail_that_has_left_is_in_doubt_when_its_connection_is_lost() -> None:
+    here = Leaving()
+    here.kernel.advance(0)
+    here.links[0].cut(LOST_FOR_GOOD)
+    outcome = here.transactions[1].outcome
+    assert isinstance(outcome, Lost)
+    assert outcome.in_doubt
+
+
+def test_behind_a_421_leaves_nothing_that_was_about_to() -> None:
+    here = Leaving()
+    here.clients[0].dataReceived(b"421 4.3.2 going down\r\n")
+    here.assert_it_may_go_elsewhere()
+
+
+def test_a_421_to_what_has_left_is_heard_out_and_nothing_leaves_behind_it() -> None:
+    here = Linked()
+    here.links[0].other.reading = False
+    first = here.post(MESSAGE)
+    here.kernel.advance(0)
+    before = here.arrived()
+    exchange = here.clients[0].exchange
+    assert exchange is not None
+    # What the server says to MAIL lets the rest of the first mail leave.
+    here.clients[0].dataReceived(b"250 OK\r\n")
+    assert exchange.octets_sent > len(before)
+    here.clients[0].dataReceived(b"421 4.3.2 going down\r\n")
+    here.kernel.advance(0)
+    assert here.arrived() == before
+    here.links[0].cut(LOST_FOR_GOOD)
+    assert first.value.recipients[0].code == 421
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_what_is_said_to_a_mail_that_has_not_left_yet_is_no_reply_to_it(count: int) -> None:
+    here = Leaving()
+    here.clients[0].dataReceived(b"250 OK\r\n" * count)
+    here.assert_it_may_go_elsewhere()
 
 
 def test_a_flight_that_could_not_be_written_ends_its_session_and_no_other(logged_failures: Any) -> None:

@@ -196,7 +196,12 @@ class Exchange:
 
     def _write(self) -> bool:
         size = 0
-        while not self._paused and (octets := self.pipeline.output()):
+        while not self._paused:
+            if self._departure is not None and not self._leaving:
+                self.pipeline.hold()
+            octets = self.pipeline.output()
+            if not octets:
+                break
             if self._departure is not None and size < AT_ONCE:
                 self._leave_with(self._departure, octets)
             else:
@@ -231,9 +236,12 @@ class Exchange:
     def _write_leaving(self) -> None:
         """Ahead of what is written from now on."""
         leaving, self._leaving = self._leaving, []
-        # What was given up is not to reach the server: its mails have been told
-        # that they were not done, and go elsewhere.
-        if leaving and self.pipeline.end is not End.ABORT:
+        # What was given up is not to reach the server, nor is anything behind a
+        # 421: its mails are told that they were not done, and go elsewhere.
+        if self.pipeline.end is not End.OPEN:
+            return
+        self.pipeline.release()
+        if leaving:
             write_at_once(self._transport, leaving[0] if len(leaving) == 1 else b"".join(leaving))
 
     def tell(self) -> None:

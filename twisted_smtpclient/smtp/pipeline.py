@@ -75,6 +75,9 @@ _NOBODY_TO_SEND_TO: Final = frozenset({503, 554})
 #: Replies looked at in one go, where a mail has many recipients.
 RUN: Final = 1024
 
+#: More mails than a connection has.
+_NONE: Final = 1 << 60
+
 _CONTENT_BLOCK: Final = Command("the content", "data_block", "the server took nothing more of the content")
 _QUIT: Final = Command("QUIT", "quit", "no reply to QUIT")
 
@@ -127,6 +130,9 @@ class Pipeline:
         self._may_be_refused_once_more = False
         #: the server took a content by BDAT
         self._bdat_is_known = False
+        #: what was begun from here on is held back, and what ended there
+        self._held_from = _NONE
+        self._held_end: Transaction | None = None
         #: why nothing more is written, where replies still count
         self._farewell = ""
 
@@ -195,6 +201,21 @@ class Pipeline:
             if octets or cut is None:
                 return octets
 
+    def hold(self) -> None:
+        """
+        What :meth:`output` gives from now on is not written before
+        :meth:`release`.  Until then no reply can answer it, and if the
+        connection ends it was not sent; nor is it after :attr:`end` has left
+        OPEN.
+        """
+        self._held_from = self._sender.begun
+        self._held_end = self._sender.writing
+
+    def release(self) -> None:
+        """What was held back is given to the transport."""
+        self._held_from = _NONE
+        self._held_end = None
+
     def take(self, replies: Sequence[Reply]) -> None:
         """
         Take replies in order, as :meth:`receive` does one.
@@ -205,7 +226,7 @@ class Pipeline:
         at, count = 0, len(replies)
         outstanding = self._outstanding
         while at < count:
-            if outstanding and self.end is End.OPEN:
+            if outstanding and self.end is End.OPEN and outstanding[0].number < self._held_from:
                 head = outstanding[0]
                 end = at + head.owed
                 if head.smooth and at < end <= count and head.receive_hoped_for(replies, at, end):
@@ -235,7 +256,7 @@ class Pipeline:
         if reply.code == 421:
             self._nothing_behind = True
             self._linger(f"the server closed the session: {reply.text}")
-        if not self._outstanding:
+        if not self._outstanding or self._outstanding[0].number >= self._held_from:
             self._unasked(reply)
             return
         head = self._outstanding[0]
@@ -287,7 +308,7 @@ class Pipeline:
         """
         self.end = End.ABORT
         self.accepts = False
-        if self._outstanding:
+        if self._outstanding and self._outstanding[0].number < self._held_from:
             self._conclude(self._outstanding.popleft(), error, moves=False)
         self.lost(ConnectionLost(f"the connection was given up: {error}"))
 
@@ -339,12 +360,15 @@ class Pipeline:
 
     def _abort_if_heard_out(self) -> None:
         # Nothing more is written, so nothing more can be answered.
-        if self.end is End.LINGER and not (self._outstanding and self._outstanding[0].owed):
+        if self.end is not End.LINGER:
+            return
+        head = self._outstanding[0] if self._outstanding else None
+        if head is None or not head.owed or head.number >= self._held_from:
             self.lost(ConnectionLost(self._farewell))
 
     def _unasked(self, reply: Reply) -> None:
-        """A reply with nothing outstanding: QUIT's, or the end."""
-        if self._sender.quit_written:
+        """A reply with nothing outstanding, or nothing that was written: QUIT's, or the end."""
+        if self._sender.quit_written and not self._outstanding:
             self.end = End.CLOSE
         elif reply.code == 421:
             # An orderly end, and what is queued has not begun.
@@ -411,7 +435,8 @@ class Pipeline:
         if not transaction.moves and (verdict := transaction.last_words()) is not None:
             self._settle(transaction, verdict)
             return
-        in_doubt = self._may_be_done(transaction)
+        held = transaction is self._held_end or transaction.number >= self._held_from
+        in_doubt = not held and self._may_be_done(transaction)
         self._settle_error(transaction, error, in_doubt=in_doubt, untouched=moves and not in_doubt)
 
     def _may_be_done(self, transaction: Transaction) -> bool:

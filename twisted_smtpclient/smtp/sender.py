@@ -137,6 +137,7 @@ class Sender:
         self.last = transaction
         if not self.begun:
             transaction.first = True
+        transaction.number = self.begun
         self.begun += 1
         if self.grouped:
             transaction.grouped = True

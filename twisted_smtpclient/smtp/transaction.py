@@ -42,6 +42,7 @@ class Transaction:
         is under way.
     :ivar untouched: whether it is certain that the server did nothing with
         this mail and has no verdict on it, so that it may go elsewhere.
+    :ivar number: how many were begun on its connection before it.
     :ivar rset_refused: whether the server refused the RSET before it.
     :ivar dismissed: whether the server turned out not to know BDAT.
     :ivar owner: for whoever gave it: what it belongs to.
@@ -59,6 +60,7 @@ class Transaction:
     chunked = False
     mail = b""
     rcpts_written = 0
+    number = 0
 
     # The receiver's.
     owed = 0
