@@ -329,6 +329,18 @@ def test_a_limit_that_would_let_nothing_through_is_refused_at_once(limit: str) -
         DeliveryAgent(Network(), **given)
 
 
+@pytest.mark.parametrize("deadline", [-1, float("nan"), "5"])
+def test_a_deadline_that_is_none_is_refused_before_the_mail_is_on_its_way(deadline: Any) -> None:
+    # Who is told of a fault sends the mail again.
+    here = Post()
+    with pytest.raises((ValueError, TypeError)):
+        here.agent.deliver(terms(), envelope(), Content(MESSAGE), deadline=deadline)
+    here.network.settle()
+    assert here.sink.mails == []
+    assert repr(here.agent).startswith("<DeliveryAgent 0 under way")
+    here.close()
+
+
 def test_what_is_no_server_is_refused_at_once_and_leaves_nothing_under_way() -> None:
     here = Post()
     given: Any = "localhost"

@@ -126,6 +126,7 @@ class DeliveryAgent:
             :class:`~.delivery.DeliveryCancelled`; neither the agent nor other
             mails on the same connection notice.
         :raises TypeError: an argument is not of its type.
+        :raises ValueError: ``deadline`` is under 0, or no number.
         """
         # One after the other, for a loop over them took 0.4 µs.
         if not isinstance(server, Server):
@@ -134,6 +135,9 @@ class DeliveryAgent:
             raise _wrong_type(envelope, Envelope)
         if not isinstance(content, Content):
             raise _wrong_type(content, Content)
+        # Before the mail is on its way: who is told of a fault sends it again.
+        if deadline is not None and not deadline >= 0:
+            raise ValueError(f"deadline: expected at least 0, not {deadline!r}")
         tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
         delivery = self._dispatch.deliver(server, envelope, content, reuse, tracing)
         if deadline is not None and not delivery.result.called:
