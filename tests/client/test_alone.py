@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from tests.client.memory import Outcome
 from tests.client.sessions import MESSAGE, Post, envelope, terms
-from twisted_smtpclient import Content, DeliveryError, DeliveryResult
+from twisted_smtpclient import Content, DeliveryError, DeliveryResult, ExtensionUnsupported, Mode
 from twisted_smtpclient.testing import Action, Fault, Stage
 
 
@@ -31,6 +31,30 @@ def test_mails_alone_have_a_connection_each_and_leave_none_behind() -> None:
     assert all(outcome.value.all_ok for outcome in outcomes)
     assert mails_by_session(here) == [1] * 5
     assert "0 open" in repr(here.agent)
+    here.close()
+
+
+def test_the_connection_of_a_mail_alone_is_busy_with_it() -> None:
+    here = Post(delay=1.0)
+    outcome = Outcome(deliver_alone(here))
+    here.network.elapse(2.5, step=0.5)
+    assert (outcome.came, repr(here.agent)) == (
+        0,
+        "<DeliveryAgent 1 under way, <Pool 1 open, 1 busy, 0 opening, 0 waiting, 1 keys>>",
+    )
+    here.network.elapse(10)
+    assert outcome.value.all_ok
+    here.close()
+
+
+def test_thousands_alone_for_a_server_that_turns_out_useless_have_each_their_error() -> None:
+    here = Post(faults=[Fault(Stage.BDAT, Action.REPLY, b"500 what?\r\n", nth=None)])
+    server = terms(chunking=Mode.DEPEND)
+    outcomes = [
+        Outcome(here.agent.deliver(server, envelope(), Content(MESSAGE), reuse=False)) for _ in range(2000)
+    ]
+    here.network.settle()
+    assert {type(outcome.error) for outcome in outcomes} == {ExtensionUnsupported}
     here.close()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from twisted_smtpclient.client.pool import FEW, LOWERED, Pool
@@ -548,13 +548,40 @@ def test_connections_for_jobs_alone_count_against_the_limit() -> None:
     for job in jobs(5):
         desk.pool.submit_alone("k", job)
     assert desk.opened == 2
-    assert desk.state() == "<2 open, 0 busy, 0 opening, 3 waiting>"
+    assert desk.state() == "<2 open, 2 busy, 0 opening, 3 waiting>"
     for number in range(5):
         connection = desk.connections[number]
         connection.end_all()
         connection.close()
     assert desk.assigned == jobs(5)
     assert desk.state() is None
+
+
+def test_thousands_of_jobs_alone_that_fail_at_once_are_each_told() -> None:
+    desk = Desk(limit=1, at_once=True)
+    for job in jobs(3000):
+        desk.pool.submit_alone("k", job)
+    desk.pool.open_connection = lambda key: fail(OSError("no"))
+    (first,) = desk.connections
+    first.end_all()
+    first.close()
+    assert [job for job, _ in desk.refused] == jobs(2999, 1)
+    assert desk.state() is None
+
+
+def test_a_connection_with_jobs_that_is_given_nothing_more_is_busy_until_they_are_done() -> None:
+    desk = Desk(limit=1, at_once=True)
+    desk.submit("a", "b")
+    (connection,) = desk.connections
+    connection.willing = False
+    desk.submit("c")
+    for job, state in (("a", "1 open, 1 busy"), ("b", "1 open, 0 busy")):
+        assert desk.pool.state()["connections_busy"] == 1
+        connection.end(job)
+        assert desk.state() == f"<{state}, 0 opening, 1 waiting>"
+    assert desk.pool.state()["connections_busy"] == 0
+    connection.close()
+    assert desk.assigned == ["a", "b", "c"]
 
 
 def test_where_there_is_no_room_for_a_job_alone_the_least_busy_connection_makes_it() -> None:

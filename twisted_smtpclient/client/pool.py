@@ -107,7 +107,7 @@ class Pool(Generic[K, C, J]):
         return {
             "servers": len(lanes),
             "connections_open": sum(lane.open for lane in lanes),
-            "connections_busy": sum(lane.open - lane.idle for lane in lanes),
+            "connections_busy": sum(lane.busy for lane in lanes),
             "connections_opening": sum(lane.opening for lane in lanes),
             "queue_length": sum(lane.waiting for lane in lanes),
         }
@@ -184,8 +184,13 @@ class _Lane(Generic[K, C, J]):
         self._loads: dict[C, int] = {}
         self.open = 0
         self.opening = 0
+        #: the same of those that are given nothing more, while they have any
+        self._last_loads: dict[C, int] = {}
         self._lowered: int | None = None
         self._lowered_until = 0.0
+        self._dispatching = False
+        #: something has changed since the waiting jobs were last looked at
+        self._changed = False
 
     def __repr__(self) -> str:
         return f"<{self.open} open, {self.busy} busy, {self.opening} opening, {self.waiting} waiting>"
@@ -193,12 +198,7 @@ class _Lane(Generic[K, C, J]):
     @property
     def busy(self) -> int:
         """Connections with a job under way."""
-        return sum(1 for load in self._loads.values() if load)
-
-    @property
-    def idle(self) -> int:
-        """Connections that wait for a job."""
-        return sum(1 for load in self._loads.values() if not load)
+        return len(self._last_loads) + sum(1 for load in self._loads.values() if load)
 
     @property
     def waiting(self) -> int:
@@ -251,6 +251,8 @@ class _Lane(Generic[K, C, J]):
                 by_load[less][connection] = None
                 if less < self._lowest:
                     self._lowest = less
+        elif (last := self._last_loads.pop(connection, 0)) > 1:
+            self._last_loads[connection] = last - 1
         if self._waiting or self._alone or self._again:
             self._dispatch()
 
@@ -265,15 +267,29 @@ class _Lane(Generic[K, C, J]):
         return self._turn
 
     def _dispatch(self) -> None:
+        self._changed = True
+        if self._dispatching:
+            # What is opened at once, or fails at once, is seen to below: not
+            # inside of it, for thousands may wait to fail.
+            return
+        self._dispatching = True
+        try:
+            while self._changed:
+                self._changed = False
+                self._share_out()
+        finally:
+            self._dispatching = False
+        if self._alone:
+            self._make_room()
+
+    def _share_out(self) -> None:
         while (queue := self._again or self._waiting) and (connection := self._take()) is not None:
             self._pool.assign(connection, queue.popitem(last=False)[0])
-        while self._may_open and (self._alone or self._wants_another):
+        while not self._changed and self._may_open and (self._alone or self._wants_another):
             if self._alone and not (self._wants_another and self._is_older_than_alone):
                 self._open(self._alone.popitem(last=False)[0])
             else:
                 self._open(None)
-        if self._alone:
-            self._make_room()
 
     @property
     def _wants_another(self) -> bool:
@@ -299,7 +315,7 @@ class _Lane(Generic[K, C, J]):
                 # that have left since, one by one.
                 connection, _ = connections.popitem()
                 if not connection.accepts:
-                    del self._loads[connection]
+                    self._drop(connection)
                 elif load >= FEW and self._may_open:
                     connections[connection] = None
                     return None
@@ -316,10 +332,10 @@ class _Lane(Generic[K, C, J]):
     def _drop(self, connection: C) -> None:
         """Give it nothing more."""
         load = self._loads.pop(connection, None)
-        if load is not None:
-            self._shelve(connection, load)
-
-    def _shelve(self, connection: C, load: int) -> None:
+        if load is None:
+            return
+        if load:
+            self._last_loads[connection] = load
         # A full connection is on no shelf, so no look for room comes past it.
         if load < len(self._by_load):
             self._by_load[load].pop(connection, None)
@@ -359,6 +375,7 @@ class _Lane(Generic[K, C, J]):
         self._pool.lane_of[connection] = self
         if job is not None and job in self._opening_for:
             self._opening_for.discard(job)
+            self._last_loads[connection] = 1
             self._pool.assign(connection, job)
             connection.finish()
         elif job is None or self._to_share:
@@ -375,6 +392,7 @@ class _Lane(Generic[K, C, J]):
         self.open -= 1
         self._pool.lane_of.pop(connection, None)
         self._drop(connection)
+        self._last_loads.pop(connection, None)
         self._dispatch()
         self._forget_if_empty()
 
