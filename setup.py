@@ -12,9 +12,9 @@ import sys
 
 from setuptools import Extension, setup
 
-#: What each mail goes through.  (A logger there is told its name: it cannot find
-#: out by itself who makes it.)  What users subclass, what they are given an
-#: interface of, and what is not run for each mail, is not among it.
+#: What each mail goes through.  What users subclass, what they are given an
+#: interface of, and what is not run for each mail, is not among it.  A logger
+#: there is told its name, for it cannot find out who makes it.
 COMPILED = [
     "smtp/content.py",
     "smtp/envelope.py",

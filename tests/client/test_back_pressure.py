@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.client.departing import leaving as leaving
 from tests.client.mailing import PIPELINING_ONLY, WAYS, Mailing
 from tests.client.memory import FULL
 from tests.client.sessions import HOST

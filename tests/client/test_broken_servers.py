@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from tests.client.departing import leaving as leaving
 from tests.client.mailing import CHUNKING, PIPELINING_ONLY, Mailing
 from tests.client.sessions import HOST
 from twisted_smtpclient import ExtensionUnsupported, Mode, Timeouts, TLSMode

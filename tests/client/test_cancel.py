@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from tests.client.departing import leaving as leaving
 from tests.client.memory import Outcome
 from tests.client.sessions import HOST, RECIPIENTS, Post, Session
 from twisted_smtpclient import (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.client.departing import leaving as leaving
 from tests.client.mailing import CHUNKING, PIPELINING_ONLY, WAYS, Mailing
 from tests.client.sessions import MESSAGE, terms
 from twisted_smtpclient import Content, Envelope, Mode

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from tests.client.departing import leaving as leaving
 from tests.client.memory import Outcome
 from tests.client.sessions import MESSAGE, Post, terms
 from twisted_smtpclient import ConnectionLost, ConnectionRefused, Content, DeliveryResult, Envelope, Status

@@ -151,6 +151,20 @@ def test_a_wheel_is_built_where_there_is_no_compiler(
         assert not [name for name in wheel.namelist() if name.endswith(".so")]
 
 
+def test_a_wheel_is_built_without_what_the_compiler_objects_to(
+    distributions: dict[str, Path], tmp_path: Path
+) -> None:
+    with tarfile.open(distributions["sdist"]) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    with (source / "twisted_smtpclient/smtp/steps.py").open("a") as steps:
+        steps.write('NUMBER: int = "none"\n')
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "wheel", source, cwd=tmp_path)
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+
+
 def test_the_sdist_holds_what_it_takes_to_test_and_to_read(distributions: dict[str, Path]) -> None:
     with tarfile.open(distributions["sdist"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}

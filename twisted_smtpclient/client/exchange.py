@@ -66,7 +66,7 @@ class Exchange:
         watch: Watch,
         timeouts: Timeouts,
         on_end: Callable[[End], None],
-        guard: Callable[[Callable[[], None]], None],
+        guard: Callable[[Callable[[], object]], None],
         departure: Departure,
         *,
         capacity: int,
@@ -196,17 +196,22 @@ class Exchange:
 
     def _write(self) -> bool:
         size = 0
+        before = sum(map(len, self._leaving))
         while not self._paused:
-            if self._departure is not None and not self._leaving:
+            departure = self._departure if before + size < AT_ONCE else None
+            if departure is None:
+                # What is to leave goes ahead, and may be all that is wanted for now.
+                if not self._write_leaving():
+                    break
+            elif not self._leaving:
                 self.pipeline.hold()
             octets = self.pipeline.output()
             if not octets:
                 break
-            if self._departure is not None and size < AT_ONCE:
-                self._leave_with(self._departure, octets)
-            else:
-                self._write_leaving()
+            if departure is None:
                 self._transport.write(octets)
+            else:
+                self._leave_with(departure, octets)
             size += len(octets)
             if len(octets) < WRITE:
                 # There was no more.
@@ -233,16 +238,17 @@ class Exchange:
         """
         self._guard(self._write_leaving)
 
-    def _write_leaving(self) -> None:
-        """Ahead of what is written from now on."""
+    def _write_leaving(self) -> bool:
+        """Ahead of what is written from now on; whether more is wanted then."""
         leaving, self._leaving = self._leaving, []
         # What was given up is not to reach the server, nor is anything behind a
         # 421: its mails are told that they were not done, and go elsewhere.
         if self.pipeline.end is not End.OPEN:
-            return
+            return False
         self.pipeline.release()
         if leaving:
             write_at_once(self._transport, leaving[0] if len(leaving) == 1 else b"".join(leaving))
+        return not self._paused
 
     def tell(self) -> None:
         """Tell outcomes; who is told may give further mails at once."""

@@ -104,16 +104,6 @@ class PipeliningESMTPClient(Session):
         return self._exchange is None or self._exchange.pipeline.accepts
 
     @property
-    def has_settled_mail(self) -> bool:
-        """Whether the server has given some mail on it all its replies."""
-        return self._exchange is not None and self._exchange.pipeline.answered > 0
-
-    @property
-    def broken(self) -> str | None:
-        """What the server offers and turned out not to have, if anything."""
-        return self._exchange.pipeline.broken if self._exchange is not None else None
-
-    @property
     def exchange(self) -> Exchange | None:
         """What moves its mails; None before it is ready."""
         return self._exchange
