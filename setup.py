@@ -20,6 +20,7 @@ COMPILED = [
     "smtp/envelope.py",
     "smtp/extensions.py",
     "smtp/mail.py",
+    "smtp/outcomes.py",
     "smtp/pipeline.py",
     "smtp/reply.py",
     "smtp/result.py",

@@ -141,6 +141,12 @@ local_header_rewrite_clients =
 disable_mime_input_processing = yes
 smtputf8_enable = yes
 
+# A delivery that a restart cut off is tried again at once, not in five minutes.
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 1s
+transport_retry_time = 1s
+
 # Nothing asks the network, nothing is slow on purpose.
 disable_dns_lookups = yes
 smtpd_peername_lookup = no
@@ -158,7 +164,7 @@ bounce_notice_recipient = discarded@discard.example
 
 _MASTER: Final = """\
 cleanup   unix  n - n - 0 cleanup
-qmgr      unix  n - n 300 1 qmgr
+qmgr      unix  n - n 1 1 qmgr
 tlsmgr    unix  - - n 1000? 1 tlsmgr
 rewrite   unix  - - n - - trivial-rewrite
 bounce    unix  - - n - 0 bounce

@@ -253,8 +253,7 @@ class Exchange:
     def tell(self) -> None:
         """Tell outcomes; who is told may give further mails at once."""
         while self.pipeline.finished:
-            finished, self.pipeline.finished = self.pipeline.finished, []
-            for transaction in finished:
+            for transaction in self.pipeline.take_finished():
                 tell(transaction)
 
     def overdue(self) -> None:

@@ -1,6 +1,5 @@
 """
-One connection's transactions: what may be written, whose reply this is, and
-who is in doubt when the connection ends.
+One connection's transactions: what may be written, and whose reply this is.
 
 Theory of operation
 ===================
@@ -8,8 +7,10 @@ Theory of operation
 Transactions that were begun stand in ``_outstanding`` in the order in which
 they were written; each reply belongs to the first of them that is owed one.
 What may be written, and where the sender waits for the receiver, stands in
-:mod:`~twisted_smtpclient.smtp.sender`; here stands whose reply a reply is,
-and what follows when it is not the one that was hoped for.
+:mod:`~twisted_smtpclient.smtp.sender`; what becomes of a mail, and who is in
+doubt when the connection ends, in :mod:`~twisted_smtpclient.smtp.outcomes`;
+here stands whose reply a reply is, and what follows when it is not the one
+that was hoped for.
 
 Course corrections
 ------------------
@@ -43,13 +44,6 @@ accepted
 2xx to RCPT or content after a refused MAIL or  protocol error
 RSET; any reply that nobody is owed
 ==============================================  ================================
-
-Doubt
------
-
-In doubt is a mail whose content was written whole, whose final reply is
-missing, and before which nothing on the connection was answered with 421.
-Replies come in order, so what stands behind a 421 was not done.
 """
 
 from __future__ import annotations
@@ -62,8 +56,8 @@ from typing import Final
 from ..errors import ConnectionLost, DeliveryError, ProtocolError
 from .extensions import Extensions
 from .mail import mail_command
+from .outcomes import Outcomes
 from .reply import Reply
-from .result import DeliveryResult
 from .sender import Sender
 from .steps import COMMANDS, Command, Stage
 from .transaction import Transaction
@@ -74,9 +68,6 @@ _NOBODY_TO_SEND_TO: Final = frozenset({503, 554})
 
 #: Replies looked at in one go, where a mail has many recipients.
 RUN: Final = 1024
-
-#: More mails than a connection has.
-_NONE: Final = 1 << 60
 
 _CONTENT_BLOCK: Final = Command("the content", "data_block", "the server took nothing more of the content")
 _QUIT: Final = Command("QUIT", "quit", "no reply to QUIT")
@@ -103,7 +94,6 @@ class Pipeline:
     :param grouped: whether commands may be sent in groups (PIPELINING).
     :param chunked: whether contents go by BDAT (CHUNKING).
     :param depth: how many mails may be under way where grouped.
-    :ivar finished: mails whose outcome was settled, for the caller to take.
     :ivar end: how the connection goes on.
     :ivar accepts: whether a further mail may be submitted.
     :ivar answered: how many mails had all their replies.
@@ -116,23 +106,18 @@ class Pipeline:
         self.extensions = extensions if chunked else extensions.without("BINARYMIME")
         self.grouped = grouped
         self.chunked = chunked
-        self.finished: list[Transaction] = []
         self.end = End.OPEN
         self.accepts = True
         self.answered = 0
         self.broken: str | None = None
         self._outstanding: deque[Transaction] = deque()
         self._sender = Sender(self._outstanding, grouped=grouped, chunked=chunked, depth=depth)
+        self._outcomes = Outcomes()
         self._doomed: Transaction | None = None
-        #: what stands behind the reply just taken was not done
-        self._nothing_behind = False
         #: the last mail's BDAT may be refused, though no reply is owed
         self._may_be_refused_once_more = False
         #: the server took a content by BDAT
         self._bdat_is_known = False
-        #: what was begun from here on is held back, and what ended there
-        self._held_from = _NONE
-        self._held_end: Transaction | None = None
         #: why nothing more is written, where replies still count
         self._farewell = ""
 
@@ -143,6 +128,15 @@ class Pipeline:
         )
 
     # What the caller asks.
+
+    @property
+    def finished(self) -> list[Transaction]:
+        """Mails whose outcome was settled, and that the caller has not taken."""
+        return self._outcomes.finished
+
+    def take_finished(self) -> list[Transaction]:
+        """Those, which are the caller's from now on."""
+        return self._outcomes.take()
 
     @property
     def begun(self) -> int:
@@ -208,13 +202,11 @@ class Pipeline:
         connection ends it was not sent; nor is it after :attr:`end` has left
         OPEN.
         """
-        self._held_from = self._sender.begun
-        self._held_end = self._sender.writing
+        self._outcomes.hold(self._sender.begun, self._sender.writing)
 
     def release(self) -> None:
         """What was held back is given to the transport."""
-        self._held_from = _NONE
-        self._held_end = None
+        self._outcomes.release()
 
     def take(self, replies: Sequence[Reply]) -> None:
         """
@@ -226,7 +218,7 @@ class Pipeline:
         at, count = 0, len(replies)
         outstanding = self._outstanding
         while at < count:
-            if outstanding and self.end is End.OPEN and outstanding[0].number < self._held_from:
+            if outstanding and self.end is End.OPEN and outstanding[0].number < self._outcomes.held_from:
                 head = outstanding[0]
                 end = at + head.owed
                 if head.smooth and at < end <= count and head.receive_hoped_for(replies, at, end):
@@ -254,9 +246,9 @@ class Pipeline:
             if reply.code in _NOBODY_TO_SEND_TO:
                 return
         if reply.code == 421:
-            self._nothing_behind = True
+            self._outcomes.nothing_behind = True
             self._linger(f"the server closed the session: {reply.text}")
-        if not self._outstanding or self._outstanding[0].number >= self._held_from:
+        if not self._outstanding or self._outcomes.holds(self._outstanding[0]):
             self._unasked(reply)
             return
         head = self._outstanding[0]
@@ -292,7 +284,7 @@ class Pipeline:
         stage = transaction.stage
         if stage is Stage.QUEUED:
             self._sender.queue.remove(transaction)
-        self._settle_error(transaction, error, in_doubt=self._may_be_done(transaction))
+        self._outcomes.cancel(transaction, error)
         if stage in (Stage.ENVELOPE, Stage.ADDRESSED):
             # Its replies are heard out; the next mail's RSET ends it there.
             self._sender.cut_short(transaction)
@@ -308,8 +300,8 @@ class Pipeline:
         """
         self.end = End.ABORT
         self.accepts = False
-        if self._outstanding and self._outstanding[0].number < self._held_from:
-            self._conclude(self._outstanding.popleft(), error, moves=False)
+        if self._outstanding and not self._outcomes.holds(self._outstanding[0]):
+            self._outcomes.conclude(self._outstanding.popleft(), error, moves=False)
         self.lost(ConnectionLost(f"the connection was given up: {error}"))
 
     def lost(self, error: DeliveryError) -> None:
@@ -324,9 +316,9 @@ class Pipeline:
         self._doomed = None
         self._sender.stop()
         while self._outstanding:
-            self._conclude(self._outstanding.popleft(), error)
+            self._outcomes.conclude(self._outstanding.popleft(), error)
         while self._sender.queue:
-            self._conclude(self._sender.queue.popleft(), error)
+            self._outcomes.conclude(self._sender.queue.popleft(), error)
 
     # The corrections.
 
@@ -363,7 +355,7 @@ class Pipeline:
         if self.end is not End.LINGER:
             return
         head = self._outstanding[0] if self._outstanding else None
-        if head is None or not head.owed or head.number >= self._held_from:
+        if head is None or not head.owed or self._outcomes.holds(head):
             self.lost(ConnectionLost(self._farewell))
 
     def _unasked(self, reply: Reply) -> None:
@@ -379,7 +371,7 @@ class Pipeline:
     def _dismissed(self, reply: Reply) -> None:
         """500 or 502 to BDAT: so it took no BDAT behind this one either."""
         self.broken = "CHUNKING"
-        self._nothing_behind = True
+        self._outcomes.nothing_behind = True
         error = ProtocolError(f"the server offers CHUNKING and does not know BDAT: {reply.text!r}")
         head = self._outstanding.popleft()
         # Over LMTP it may be one recipient's verdict, and the others have
@@ -387,7 +379,7 @@ class Pipeline:
         in_doubt = head.lmtp and head.accepted > 1 and head.stage is Stage.WHOLE
         if not in_doubt:
             head.no_verdict()
-        self._settle_error(head, error, in_doubt=in_doubt, untouched=not in_doubt)
+        self._outcomes.settle_error(head, error, in_doubt=in_doubt, untouched=not in_doubt)
         self.lost(error)
 
     def _group_was_lost(self, head: Transaction) -> None:
@@ -395,7 +387,7 @@ class Pipeline:
         self.broken = "PIPELINING"
         error = ProtocolError("the server offers PIPELINING and lost a command of a group")
         self._linger(str(error))
-        self._settle_error(head, error, untouched=True)
+        self._outcomes.settle_error(head, error, untouched=True)
         self._abort_if_heard_out()
 
     # Outcomes.
@@ -408,7 +400,7 @@ class Pipeline:
         if head.chunked:
             self._bdat_is_known = True
         self.answered += 1
-        self.finished.append(head)
+        self._outcomes.finished.append(head)
         if self._doomed is not None:
             self._abort_if_doomed()
 
@@ -424,46 +416,8 @@ class Pipeline:
             self._group_was_lost(head)
         elif verdict is not None:
             self.answered += 1
-            self._settle(head, verdict)
+            self._outcomes.settle(head, verdict)
         else:
             error = ConnectionLost("the server ended the session before this mail")
-            self._settle_error(head, error, untouched=True)
+            self._outcomes.settle_error(head, error, untouched=True)
         self._abort_if_doomed()
-
-    def _conclude(self, transaction: Transaction, error: DeliveryError, *, moves: bool = True) -> None:
-        """The outcome of a mail whose replies will not all come."""
-        if not transaction.moves and (verdict := transaction.last_words()) is not None:
-            self._settle(transaction, verdict)
-            return
-        held = transaction is self._held_end or transaction.number >= self._held_from
-        in_doubt = not held and self._may_be_done(transaction)
-        self._settle_error(transaction, error, in_doubt=in_doubt, untouched=moves and not in_doubt)
-
-    def _may_be_done(self, transaction: Transaction) -> bool:
-        """Whether the server may have taken the mail, and not told us yet."""
-        if transaction.stage is not Stage.WHOLE:
-            return False
-        # A server that goes on to answer a content has done it, over LMTP
-        # for each recipient, whatever it said before.
-        return not self._nothing_behind or transaction.content_answered
-
-    def _settle_error(
-        self,
-        transaction: Transaction,
-        error: DeliveryError,
-        *,
-        in_doubt: bool = False,
-        untouched: bool = False,
-    ) -> None:
-        if transaction.outcome is not None:
-            # Cancelled; what comes of it now concerns nobody.
-            return
-        if transaction.mail_is_written:
-            error = error.concerning(transaction.statuses(in_doubt=in_doubt))
-        transaction.untouched = untouched
-        self._settle(transaction, error)
-
-    def _settle(self, transaction: Transaction, outcome: DeliveryResult | DeliveryError) -> None:
-        if transaction.outcome is None:
-            transaction.outcome = outcome
-            self.finished.append(transaction)
