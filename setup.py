@@ -31,6 +31,7 @@ COMPILED = [
     "client/departure.py",
     "client/dispatch.py",
     "client/exchange.py",
+    "client/pending.py",
     "client/pool.py",
     "client/watch.py",
     "gateway/codec.py",
@@ -68,7 +69,9 @@ def extensions() -> list[Extension]:
         return []
     paths = [f"twisted_smtpclient/{name}" for name in COMPILED]
     try:
-        found = mypycify([*OPTIONS, *paths], opt_level="3", debug_level="0")
+        # The compiler's own variable: for who compiles often, and not for speed.
+        level = os.environ.get("MYPYC_OPT_LEVEL", "3")
+        found = mypycify([*OPTIONS, *paths], opt_level=level, debug_level="0")
     except SystemExit as reason:
         # A later mypy may object to what this one did not.
         sys.stderr.write(f"not compiled, so it is slower: {reason}\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import traceback
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from tests.client.memory import Network
 from tests.client.sessions import HOST
 from tests.client.submission import CERTIFICATES
 from twisted_smtpclient import DeliveryAgent, TLSMode
+from twisted_smtpclient.client.pending import Pending
 from twisted_smtpclient.gateway.codec import ProbeRequest, Rejection, Request, RequestDecoder
 from twisted_smtpclient.gateway.delivery import Deliveries
 from twisted_smtpclient.gateway.reply import encode_error
@@ -97,6 +98,18 @@ def told() -> Iterator[Told]:
     told.check()
 
 
+class Overheard:
+    """What a request waits for, of whose failure somebody else is told first."""
+
+    def __init__(self, pending: Pending, failed: Callable[[Failure], Failure]) -> None:
+        self._pending = pending
+        self._failed = failed
+        self.cancel = pending.cancel
+
+    def addCallbacks(self, callback: Callable[[Any], Any], errback: Callable[[Any], Any]) -> None:
+        self._pending.addCallbacks(callback, lambda failure: errback(self._failed(failure)))
+
+
 class Daemon:
     """Lines in, lines out, and a sink behind it that knows both secrets."""
 
@@ -110,6 +123,8 @@ class Daemon:
         deliver, look = self.agent.deliver, self.agent.probe
         self.agent.probe = lambda *a, **k: look(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
         self.agent.deliver = lambda *a, **k: deliver(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
+        begin = self.agent.begin
+        self.agent.begin = lambda *a, **k: Overheard(begin(*a, **k), self._failed)  # type: ignore[method-assign,assignment]
         self.deliveries = Deliveries(self.agent, self.network)
         self.decoder = RequestDecoder()
 

@@ -137,6 +137,8 @@ class FakeAgent:
             delivery.succeed()
         return delivery.deferred
 
+    begin = deliver
+
     def probe(self, server: Server, *, trace: Trace | None = None) -> Deferred[Probe]:
         if self.fault is not None:
             fault, self.fault = self.fault, None

@@ -27,6 +27,7 @@ from .connect import Connector, Reactor
 from .delivery import Delivery
 from .dispatch import Dispatch
 from .opener import Opener
+from .pending import Pending
 from .probe import Probes
 from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
@@ -142,7 +143,27 @@ class DeliveryAgent:
         delivery = self._dispatch.deliver(server, envelope, content, reuse, tracing)
         if deadline is not None and not delivery.result.called:
             self._bound(delivery, deadline)
-        return delivery.result
+        result: Deferred[DeliveryResult] = delivery.result
+        return result
+
+    def begin(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
+    ) -> Pending:
+        """
+        As :meth:`deliver`, for a gateway that has checked what it gives.
+
+        :returns: what has of a Deferred no more than ``addCallbacks()``, once,
+            and ``cancel()``.
+        """
+        tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
+        pending: Pending = self._dispatch.deliver(server, envelope, content, reuse, tracing, False).result
+        return pending
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:
         """End a delivery that is not done by then."""

@@ -16,6 +16,7 @@ from ..smtp.policy import Server
 from ..smtp.reply import EnhancedStatusCode
 from ..smtp.result import DeliveryResult, RecipientStatus, Status
 from ..smtp.transaction import Transaction
+from .pending import Pending
 
 if TYPE_CHECKING:
     from .tracing import Tracing
@@ -94,7 +95,9 @@ class Delivery:
 
     :param owner: told when its Deferred is cancelled, and when it has ended.
     :param reuse: whether it may share connections with other deliveries.
-    :ivar result: the caller's Deferred.
+    :param deferred: whether its result is a Deferred, or a
+        :class:`~.pending.Pending`.
+    :ivar result: the caller's.
     :ivar tracing: fills in its trace; None where nobody asked.
     :ivar shares: what it goes in, more than one where the server wants so;
         none once it has ended.
@@ -106,13 +109,20 @@ class Delivery:
     )  # fmt: skip
 
     def __init__(
-        self, owner: Owner, server: Server, envelope: Envelope, content: Content, *, reuse: bool = True
+        self,
+        owner: Owner,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        deferred: bool = True,
     ) -> None:
         self.server = server
         self.envelope = envelope
         self.content = content
         self.reuse = reuse
-        self.result: Deferred[DeliveryResult] = Deferred(self._cancelled)
+        self.result: Any = Deferred(self._cancelled) if deferred else Pending(self._cancelled)
         self.tracing: Tracing | None = None
         self.shares = [Share(self)]
         self._unsettled = 1
@@ -120,7 +130,7 @@ class Delivery:
         self._error: DeliveryError | None = None
         self._statuses: list[RecipientStatus | None] | None = None
 
-    def _cancelled(self, _: Deferred[DeliveryResult]) -> None:
+    def _cancelled(self, _: object) -> None:
         self._owner.cancel(self, DeliveryCancelled("the delivery was cancelled"))
 
     def add_share(self, positions: Sequence[int]) -> Share:

@@ -68,9 +68,10 @@ class Dispatch:
         content: Content,
         reuse: bool,
         tracing: Tracing | None = None,
+        deferred: bool = True,
     ) -> Delivery:
         """A delivery, which has its turn or waits for it."""
-        delivery = Delivery(self, server, envelope, content, reuse=reuse)
+        delivery = Delivery(self, server, envelope, content, reuse=reuse, deferred=deferred)
         share = delivery.shares[0]
         if self.closed:
             delivery.settle(share, ShuttingDown("the agent is closed"))

@@ -90,8 +90,10 @@ class Pool(Generic[K, C, J]):
         self.refuse = refuse
         self.limit = limit
         self._lanes: dict[K, _Lane[K, C, J]] = {}
-        #: by connection too: a key's hash costs more than all else here
+        #: by connection too, and the last one that was asked for by its key: a
+        #: key's hash costs more than all else here
         self.lane_of: dict[C, _Lane[K, C, J]] = {}
+        self._last: _Lane[K, C, J] | None = None
 
     def __repr__(self) -> str:
         lanes = self._lanes.values()
@@ -151,15 +153,21 @@ class Pool(Generic[K, C, J]):
             lane.finish()
 
     def _lane(self, key: K) -> _Lane[K, C, J]:
+        last = self._last
+        if last is not None and last.key is key:
+            return last
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = _Lane(self, key)
+        self._last = lane
         return lane
 
     def forget(self, key: K, lane: _Lane[K, C, J]) -> None:
         """A key has nothing open and nothing waiting; for its lane alone."""
         if self._lanes.get(key) is lane:
             del self._lanes[key]
+        if self._last is lane:
+            self._last = None
 
 
 class _Lane(Generic[K, C, J]):
@@ -167,7 +175,7 @@ class _Lane(Generic[K, C, J]):
 
     def __init__(self, pool: Pool[K, C, J], key: K) -> None:
         self._pool = pool
-        self._key = key
+        self.key = key
         # Jobs that wait, each with its turn; one can be taken out of the middle
         # of a hundred thousand.
         self._waiting: OrderedDict[J, int] = OrderedDict()
@@ -366,7 +374,7 @@ class _Lane(Generic[K, C, J]):
         self.opening += 1
         if job is not None:
             self._opening_for.add(job)
-        opening = self._pool.open_connection(self._key)
+        opening = self._pool.open_connection(self.key)
         opening.addCallbacks(self._opened, self._failed, callbackArgs=(job,), errbackArgs=(job,))
 
     def _opened(self, connection: C, job: J | None) -> None:
@@ -419,7 +427,7 @@ class _Lane(Generic[K, C, J]):
 
     def _forget_if_empty(self) -> None:
         if not (self.open or self.opening or self.waiting):
-            self._pool.forget(self._key, self)
+            self._pool.forget(self.key, self)
 
 
 def _first(waiting: OrderedDict[J, int]) -> int:

@@ -6,6 +6,7 @@ by; from the first to the last, when the daemon goes down.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -41,6 +42,18 @@ SHUTTING_DOWN: Final = "the daemon is shutting down"
 _log = Logger(__name__)
 
 
+class Awaited(Protocol):
+    """What a Deferred is to a request."""
+
+    def addCallbacks(self, callback: Callable[[Any], Any], errback: Callable[[Any], Any]) -> object:
+        """Whom the result is given to, or the Failure; called once."""
+        ...
+
+    def cancel(self) -> None:
+        """Errback at once."""
+        ...
+
+
 class Deliverer(Protocol):
     """What delivers: :class:`twisted_smtpclient.DeliveryAgent`, or a test's own."""
 
@@ -64,6 +77,18 @@ class Deliverer(Protocol):
             them, and on ``cancel()`` at once, with
             :class:`~twisted_smtpclient.errors.Cancelled`.
         """
+        ...
+
+    def begin(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
+    ) -> Awaited:
+        """As :meth:`deliver`, for one who wants no more of a Deferred than that."""
         ...
 
     def probe(self, server: Server, *, trace: Trace | None = None) -> Deferred[Probe]:

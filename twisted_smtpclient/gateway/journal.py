@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from ..errors import DeliveryError
 from ..smtp.policy import Server
-from ..smtp.result import RecipientStatus
+from ..smtp.result import RecipientStatus, Status
 from ..smtp.trace import Trace
 from .reply import wire_name
 
@@ -43,6 +43,14 @@ _log = Logger(__name__)
 
 #: Statuses are counted by name: to hash an Enum member is to run Python code.
 _status_name = attrgetter("status._value_")
+
+#: What most deliveries come to, made once: one recipient, of each status.  Nobody
+#: changes it.
+_ONE: Final = {status.value: {status.value: 1} for status in Status}
+
+#: What took less than a second, as it is told: to format a number costs more than
+#: the rest of a line.
+_UNDER_A_SECOND: Final = [format(milliseconds / 1000, ".3f") for milliseconds in range(1000)]
 
 #: What a server is called, but for UNIX sockets at odd places.
 _is_plain = re.compile(r"[!#-&(-~]+", re.ASCII).fullmatch
@@ -86,7 +94,7 @@ class Journal:
     ) -> None:
         """A delivery has ended, ``seconds`` after it began."""
         if len(recipients) == 1:
-            counts = {recipients[0].status._value_: 1}
+            counts = _ONE[recipients[0].status._value_]
         else:
             counts = dict(Counter(map(_status_name, recipients)))
         entries = self._entries
@@ -145,10 +153,16 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
     """What an event tells of each: in fields, for observers that want them, and as a line."""
     fields, lines = [], []
     last_server, name = None, ""
+    last_counts, well = None, ""
     for server, sender, counts, error, seconds, _ in entries:
         if server is not last_server:
             last_server, name = server, _quoted(str(server))
-        outcome = _outcome(counts, error)
+        if error is not None:
+            outcome = _outcome(counts, error)
+        else:
+            if counts is not last_counts:
+                last_counts, well = counts, _outcome(counts, None)
+            outcome = well
         fields.append(
             {
                 "server": name,
@@ -159,8 +173,9 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
                 "seconds": seconds,
             }
         )
+        milliseconds = int(seconds * 1000 + 0.5)
         # Compiled, a format within costs twice as much as all the rest of the line.
-        took = format(seconds, ".3f")
+        took = _UNDER_A_SECOND[milliseconds] if 0 <= milliseconds < 1000 else format(seconds, ".3f")
         lines.append(f"{name} from {sender!r}: {outcome}, {took} s")
     return fields, lines
 

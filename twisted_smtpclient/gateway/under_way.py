@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -82,7 +82,7 @@ class UnderWay(Generic[R]):
     """
 
     __slots__ = (
-        "_answer", "_as_it_is", "_deferred", "_deliveries", "_end", "_reason", "_started",
+        "_answer", "_as_it_is", "_awaited", "_deliveries", "_end", "_reason", "_started",
         "client", "cost", "request", "trace",
     )  # fmt: skip
 
@@ -103,7 +103,8 @@ class UnderWay(Generic[R]):
         self._answer: Callable[[Any], None] = answer
         self._as_it_is: bool = as_it_is
         self._started = deliveries.seconds()
-        self._deferred: Deferred[Any] | None = None
+        #: what it waits for, in the way of a Deferred
+        self._awaited: Any = None
         #: why it was cut off
         self._reason: DeliveryError | None = None
         self._end: IDelayedCall | None = None
@@ -115,26 +116,26 @@ class UnderWay(Generic[R]):
             self._deliveries.wants_sample = False
             self.trace = Trace(transcript=request.transcript)
         try:
-            self._deferred = deferred = self._hand_over()
+            self._awaited = awaited = self._hand_over()
         except Exception:
             self._failed(Failure())
             return
         if request.deadline is not None:
             late = DeadlineExceeded(f"not done within {request.deadline:g} s")
             self._end = self._deliveries.clock.callLater(request.deadline, self._is_late, late)
-        deferred.addCallbacks(self._succeeded, self._failed)
+        awaited.addCallbacks(self._succeeded, self._failed)
 
     def cut_off(self, reason: DeliveryError) -> None:
         """End it now; the client is told ``reason``, and what is known by then."""
         self._reason = reason
-        if self._deferred is not None:
-            self._deferred.cancel()
+        if self._awaited is not None:
+            self._awaited.cancel()
 
     def _is_late(self, late: DeliveryError) -> None:
         self._end = None
         self.cut_off(late)
 
-    def _hand_over(self) -> Deferred[Any]:
+    def _hand_over(self) -> Any:
         raise NotImplementedError
 
     def _encoded(self, outcome: Any, ask: Ask | None) -> Any:
@@ -212,11 +213,11 @@ class Delivering(UnderWay[Request]):
         copies = 1 if content.size == len(content.message) else 2
         self.cost += copies * content.size + RECIPIENT * len(request.envelope.recipients)
 
-    def _hand_over(self) -> Deferred[DeliveryResult]:
+    def _hand_over(self) -> Any:
         request, deliveries = self.request, self._deliveries
         if request.key is not None:
             return deliveries.keys.deliver(request.key, request, self.trace, lambda: self._reason)
-        return deliveries.deliverer.deliver(
+        return deliveries.deliverer.begin(
             request.server, request.envelope, request.content, reuse=request.reuse, trace=self.trace
         )
 
@@ -235,7 +236,7 @@ class Probing(UnderWay[ProbeRequest]):
 
     __slots__ = ()
 
-    def _hand_over(self) -> Deferred[Probe]:
+    def _hand_over(self) -> Any:
         return self._deliveries.deliverer.probe(self.request.server, trace=self.trace)
 
     def _encoded(self, outcome: Probe, ask: Ask | None) -> Any:

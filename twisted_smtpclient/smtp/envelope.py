@@ -40,6 +40,11 @@ _other_full_stop: Final = re.compile("[\u3002\uff0e\uff61]").search
 #: What fits is most addresses there are, and needs no further look.
 _is_plain: Final = PLAIN_MAILBOX.fullmatch
 
+#: Plain reverse-paths that were seen, for many mails have the same: each takes
+#: some 700 octets at most, so 175 KiB.
+_senders: Final[dict[str, bytes]] = {}
+_MAX_SENDERS: Final = 256
+
 
 def path(address: Text, field: str) -> tuple[bytes, bool]:
     """
@@ -90,6 +95,16 @@ def _sent_domain(domain: str, needs_smtputf8: bool, field: str) -> str:
 
 def _too_long(field: str) -> InvalidRequest:
     return InvalidRequest(f"expected at most {MAX_ADDRESS} octets, {MAX_DOMAIN} of them behind the @", field)
+
+
+def _reverse_path(sender: Text) -> tuple[bytes, bool]:
+    """As :func:`path` of a sender, which is worth a look at those before."""
+    octets, needs_smtputf8 = path(sender, "sender")
+    if type(sender) is str and len(sender) <= MAX_PLAIN and not needs_smtputf8:
+        if len(_senders) >= _MAX_SENDERS:
+            _senders.clear()
+        _senders[sender] = octets
+    return octets, needs_smtputf8
 
 
 @mypyc_attr(acyclic=True)
@@ -205,8 +220,10 @@ class Envelope:
             raise InvalidRequest("expected a list of addresses, not one string", "recipients")
         if sender is None:
             self.reverse_path, needs_smtputf8 = b"", False
+        elif type(sender) is str and (seen := _senders.get(sender)) is not None:
+            self.reverse_path, needs_smtputf8 = seen, False
         else:
-            self.reverse_path, needs_smtputf8 = path(sender, "sender")
+            self.reverse_path, needs_smtputf8 = _reverse_path(sender)
         asks = {"SMTPUTF8": "sender"} if needs_smtputf8 else None
         if isinstance(recipients, (list, tuple)) and len(recipients) >= MANY:
             with many_values():
