@@ -7,9 +7,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pika import BasicProperties
-from pika.exceptions import InvalidFrameError
-from pika.frame import Body, Header, Method
+from pika.exceptions import InvalidFrameError, ShortStringTooLong
+from pika.frame import Body, Header, Method, decode_frame
 from pika.spec import Basic
 from twisted.internet.task import Clock
 
@@ -17,7 +19,9 @@ from twisted_smtpclient.errors import InvalidRequest
 from twisted_smtpclient.gateway.amqp.address import Address
 from twisted_smtpclient.gateway.amqp.connection import BrokerProtocol
 from twisted_smtpclient.gateway.amqp.frames import end_of_frame, frames_of, read_frame
-from twisted_smtpclient.gateway.amqp.progress import Unreadable, read
+from twisted_smtpclient.gateway.amqp.outcome import Outcome
+from twisted_smtpclient.gateway.amqp.progress import OUTCOME, Unreadable, read
+from twisted_smtpclient.gateway.amqp.properties import OutcomeProperties
 
 NOON = datetime(2023, 11, 14, 12, tzinfo=timezone.utc)
 PROPERTIES: dict[str, Any] = {
@@ -74,13 +78,21 @@ def test_they_may_be_all_that_there_is() -> None:
     "octets",
     [
         header(headers={"sent": NOON, "x-tenant": "anna"}),
+        header(headers={}, priority=9, expiration="60000", timestamp=1, type="t", user_id="u"),
+        Header(1, 0, BasicProperties()).marshal(),
         Body(1, b"body").marshal(),
+        Body(1, b"").marshal(),
         Method(1, Basic.Ack(5, False)).marshal(),
+        Method(1, Basic.Deliver("tag", 2**63, True, "exchange", "m\u00e4il")).marshal(),
+        Method(1, Basic.Deliver("", 0, False, "", "")).marshal(),
     ],
 )
 def test_all_else_is_read_as_pika_reads_it(octets: bytes) -> None:
     frame = read_frame(octets)
     assert frame.marshal() == octets
+    _, by_pika = decode_frame(octets)
+    assert type(frame) is type(by_pika)
+    assert frame == by_pika
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
@@ -128,6 +140,38 @@ def test_a_message_is_written_in_the_octets_that_pika_writes(
     pieces = [body[start : start + 100] for start in range(0, length, 100)]
     by_pika = [Method(3, publish), Header(3, length, properties), *(Body(3, piece) for piece in pieces)]
     assert frames_of(3, publish, properties, body, 100) == b"".join(frame.marshal() for frame in by_pika)
+
+
+@given(
+    word=st.sampled_from([*Outcome]),
+    correlation=st.none() | st.text(max_size=300) | st.binary(max_size=300),
+    message=st.text(max_size=20),
+    attempt=st.integers(1, 1_000_000),
+    first_seen=st.integers(0, 2**40),
+    headers=st.none() | st.just({OUTCOME: "ok for 'x' by ''"}),
+)
+def test_the_properties_of_an_outcome_are_written_in_the_octets_that_pika_writes(
+    word: Outcome, correlation: str | bytes | None, message: str, attempt: int, first_seen: int, headers: Any
+) -> None:
+    properties = OutcomeProperties(word.value, correlation, message, attempt, first_seen)
+    usual = {"x-smtpclient-attempt": attempt, "x-smtpclient-first-seen": first_seen}
+    by_pika = BasicProperties(
+        content_type="application/json",
+        delivery_mode=2,
+        correlation_id=correlation,
+        message_id=message,
+        type=word.value,
+        headers=usual | (headers or {}),
+    )
+    if headers is not None:
+        properties.headers = {**properties.headers, **headers}
+    try:
+        expected = b"".join(by_pika.encode())
+    except ShortStringTooLong:
+        with pytest.raises(ShortStringTooLong):
+            properties.encode()
+    else:
+        assert b"".join(properties.encode()) == expected
 
 
 def test_a_name_that_is_not_utf_8_is_written_as_it_came() -> None:

@@ -440,7 +440,7 @@ def test_an_outcome_that_cannot_be_told_for_a_fault_of_ours_holds_up_nothing(
 ) -> None:
     broker = Broker()
     tag = broker.deliver()
-    monkeypatch.setattr("twisted_smtpclient.gateway.amqp.job.merge", None)
+    monkeypatch.setattr("twisted_smtpclient.gateway.amqp.job.encode_result", None)
     broker.agent.deliveries[0].succeed()
     assert broker.outcome.key == "indoubt"
     assert broker.outcome.reply["error"] == "InternalError"

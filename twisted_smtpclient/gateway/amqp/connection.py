@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from pika.adapters.twisted_connection import TwistedProtocolConnection
 from pika.exceptions import ConnectionClosedByBroker
+from pika.frame import Body
 from pika.spec import Connection
 from twisted.application.internet import ClientService
 from twisted.application.service import Service
@@ -33,7 +34,7 @@ from zope.interface import implementer
 
 from .address import Address
 from .backoff import Backoff
-from .frames import end_of_frame, frames_of, read_frame
+from .frames import Delivered, end_of_frame, frames_of, read_delivered, read_frame
 from .gateway import AMQPGateway
 from .reason import reason_of
 
@@ -51,7 +52,7 @@ _log = Logger(__name__)
 
 class _Transport:
     """
-    A transport that does go when it is told to.
+    A transport that does go when it is told to, and writes once a turn.
 
     pika gives up a connection whose heartbeats have stopped as it ends any
     other: what was written is to go out first, which there it never does.
@@ -61,19 +62,34 @@ class _Transport:
         self._transport = transport
         self._reactor = reactor
         self._abort: IDelayedCall | None = None
+        self._output: list[bytes] = []
+        self._end_of_turn: IDelayedCall | None = None
 
     def write(self, octets: bytes) -> None:
-        self._transport.write(octets)
+        self._output.append(octets)
+        if self._end_of_turn is None:
+            self._end_of_turn = self._reactor.callLater(0, self._flush)
 
     def loseConnection(self) -> None:
+        self._flush()
         self._transport.loseConnection()
         if self._abort is None:
             self._abort = self._reactor.callLater(ABORT, self._transport.abortConnection)
 
     def gone(self) -> None:
         """It has gone."""
-        if self._abort is not None and self._abort.active():
-            self._abort.cancel()
+        for call in (self._abort, self._end_of_turn):
+            if call is not None and call.active():
+                call.cancel()
+
+    def _flush(self) -> None:
+        if self._end_of_turn is not None and self._end_of_turn.active():
+            self._end_of_turn.cancel()
+        self._end_of_turn = None
+        if self._output:
+            octets = b"".join(self._output)
+            self._output.clear()
+            self._transport.write(octets)
 
 
 class BrokerProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no types
@@ -104,12 +120,33 @@ class BrokerProtocol(TwistedProtocolConnection):  # type: ignore[misc]  # pika h
         octets = impl._frame_buffer + octets
         taken = 0
         # pika copies what is left of a read behind each of its frames.
-        while end := end_of_frame(octets, taken):
+        while True:
+            delivered = read_delivered(octets, taken)
+            if delivered is not None:
+                impl.bytes_received += delivered.end - taken
+                taken = delivered.end
+                self._deliver(delivered)
+                continue
+            end = end_of_frame(octets, taken)
+            if not end:
+                break
             frame = read_frame(octets[taken:end])
             impl.bytes_received += end - taken
             taken = end
             impl._process_frame(frame)
         impl._frame_buffer = octets[taken:]
+
+    def _deliver(self, delivered: Delivered) -> None:
+        """What pika does with a message's frames, without a look at each for who else wants it."""
+        impl = self._impl
+        _, method, header, body = delivered
+        channel = impl._channels.get(method.channel_number)
+        if channel is None or channel._content_assembler._method_frame is not None:
+            for frame in (method, header, Body(method.channel_number, body)):
+                impl._process_frame(frame)
+            return
+        impl.frames_received += 3
+        channel._on_deliver(method, header, body)
 
     def _send_message(self, channel: int, publish: Any, content: tuple[Any, bytes]) -> None:
         octets = frames_of(channel, publish, *content, self._impl._body_max_length)

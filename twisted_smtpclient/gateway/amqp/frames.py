@@ -11,15 +11,16 @@ way there delivered twice.
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from pika.exceptions import InvalidFrameError
-from pika.frame import Header, decode_frame
-from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, BasicProperties
+from pika.frame import Body, Header, Method, decode_frame
+from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Basic, BasicProperties
 
 from .progress import Unreadable
 
-__all__ = ["end_of_frame", "frames_of", "read_frame"]
+__all__ = ["Delivered", "end_of_frame", "frames_of", "read_delivered", "read_frame"]
 
 _END: Final = bytes([FRAME_END])
 #: Kind, channel, octets of a frame.
@@ -29,6 +30,8 @@ _REFUSAL: Final = b"AMQP"
 _REFUSED: Final = 8
 #: Basic.Publish (60, 40), and a ticket that has had no use since AMQP 0-8.
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
+_DELIVER: Final = struct.pack(">I", Basic.Deliver.INDEX)
+_BASIC: Final = struct.pack(">H", BasicProperties.INDEX)
 #: The class Basic, a weight that has no use, octets of the body.
 _CONTENT: Final = struct.Struct(">HHQ")
 
@@ -54,20 +57,77 @@ def read_frame(octets: bytes) -> Any:
 
     A message's headers may be :class:`.progress.Unreadable`.
     """
+    kind, channel, _ = _FRAME.unpack_from(octets)
+    payload = octets[_FRAME.size : -1]
     try:
+        if octets[-1] == FRAME_END:
+            # What most frames are, at half the cost.
+            if kind == FRAME_BODY:
+                return Body(channel, payload)
+            if kind == FRAME_METHOD and payload.startswith(_DELIVER):
+                return Method(channel, Basic.Deliver().decode(payload, len(_DELIVER)))
+            if kind == FRAME_HEADER and payload.startswith(_BASIC):
+                _, _, length = _CONTENT.unpack_from(payload)
+                return Header(channel, length, BasicProperties().decode(payload[_BEFORE_PROPERTIES:]))
         _, frame = decode_frame(octets)
     except InvalidFrameError:
         raise
     except Exception as error:
-        kind, channel, _ = _FRAME.unpack_from(octets)
         if kind != FRAME_HEADER:
             raise
-        payload = octets[_FRAME.size : -1]
         properties = BasicProperties().decode(_without_headers(payload[_BEFORE_PROPERTIES:]))
         properties.headers = Unreadable(str(error))
         _, _, length = _CONTENT.unpack_from(payload)
         return Header(channel, length, properties)
     return frame
+
+
+class Delivered(NamedTuple):
+    """
+    A message that the broker gives out.
+
+    :ivar end: where it ends in the octets.
+    :ivar method: a ``Basic.Deliver`` in its frame.
+    :ivar header: the frame with its properties.
+    """
+
+    end: int
+    method: Any
+    header: Any
+    body: bytes
+
+
+def read_delivered(octets: bytes, start: int) -> Delivered | None:
+    """
+    The message whose three frames begin at ``start``, which is what most have.
+
+    :returns: None where it is none, where it is longer or not all there yet, or
+        where it has headers that pika cannot read: then it is read frame by frame.
+    """
+    if not octets.startswith(_DELIVER, start + _FRAME.size):
+        return None
+    sizes, at = [], start
+    for kind in (FRAME_METHOD, FRAME_HEADER, FRAME_BODY):
+        if len(octets) - at < _FRAME.size:
+            return None
+        found, channel, size = _FRAME.unpack_from(octets, at)
+        end = at + _FRAME.size + size
+        if found != kind or end >= len(octets) or octets[end] != FRAME_END:
+            return None
+        sizes.append((at + _FRAME.size, end, channel))
+        at = end + 1
+    (method, after, channel), (header, behind, second), (body, end, third) = sizes
+    if not octets.startswith(_BASIC, header) or not channel == second == third:
+        return None
+    _, _, length = _CONTENT.unpack_from(octets, header)
+    if length != end - body:
+        return None
+    try:
+        properties = BasicProperties().decode(octets[header + _BEFORE_PROPERTIES : behind])
+    except Exception:
+        return None
+    deliver = Basic.Deliver().decode(octets[method:after], len(_DELIVER))
+    return Delivered(at, Method(channel, deliver), Header(channel, length, properties), octets[body:end])
 
 
 def _without_headers(properties: bytes) -> bytes:
@@ -92,10 +152,7 @@ def frames_of(channel: int, publish: Any, properties: Any, body: bytes, most: in
     :param properties: a ``BasicProperties``.
     :param most: octets of the body in one frame.
     """
-    exchange, key = _octets(publish.exchange), _octets(publish.routing_key)
-    method = b"".join(
-        (_PUBLISH, bytes((len(exchange),)), exchange, bytes((len(key),)), key, bytes((publish.mandatory,)))
-    )
+    method = _published_to(publish.exchange, publish.routing_key, publish.mandatory)
     header = _CONTENT.pack(60, 0, len(body)) + b"".join(properties.encode())
     frames = [_FRAME.pack(FRAME_METHOD, channel, len(method)), method, _END]
     frames += (_FRAME.pack(FRAME_HEADER, channel, len(header)), header, _END)
@@ -103,6 +160,13 @@ def frames_of(channel: int, publish: Any, properties: Any, body: bytes, most: in
         piece = body[start : start + most]
         frames += (_FRAME.pack(FRAME_BODY, channel, len(piece)), piece, _END)
     return b"".join(frames)
+
+
+@lru_cache(maxsize=256)
+def _published_to(exchange: str | bytes, key: str | bytes, mandatory: bool) -> bytes:
+    exchange, key = _octets(exchange), _octets(key)
+    lengths = bytes((len(exchange),)), bytes((len(key),))
+    return b"".join((_PUBLISH, lengths[0], exchange, lengths[1], key, bytes((mandatory,))))
 
 
 def _octets(name: str | bytes) -> bytes:

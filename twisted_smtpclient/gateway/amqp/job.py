@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from ...errors import ConnectionLost, DeliveryError, InternalError, InvalidRequest, ShuttingDown
 from ...smtp.probe import Probe
-from ...smtp.result import RecipientStatus, Status
+from ...smtp.result import DeliveryResult, RecipientStatus, Status
 from ..codec import CancelRequest, ProbeRequest, Rejection, Request
 from ..delivery import FAULT
 from ..reply import Ask, encode_error, encode_probe, encode_result
@@ -23,7 +23,8 @@ from ..under_way import Ended
 from .consumer import Arrival, Ticket
 from .identity import Identity
 from .outcome import Outcome, State, merge, outstanding
-from .progress import ATTEMPT, FIRST_SEEN, OUTCOME, REDELIVERED, Progress, carried, read
+from .progress import OUTCOME, REDELIVERED, Progress, carried, read
+from .properties import PERSISTENT, OutcomeProperties
 from .publisher import Fate, Publication
 from .topology import RETRY_EXCHANGE, dead_queue, retry_key
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Job"]
 
 _log = Logger(__name__)
-
-#: RFC 4422 and all of AMQP call it this; 2 survives the broker's restart.
-_PERSISTENT: Final = 2
 
 #: Octets of properties and headers: they are one frame, by default of 131,072
 #: octets with its own eight.
@@ -174,6 +172,10 @@ class Job:
             word = Outcome.TEMPORARY if outcome.temporary else Outcome.PERMANENT
             self._answer(word, encode_error(self._id, outcome, ask))
             return
+        if isinstance(outcome, DeliveryResult) and outcome.all_ok and not self._progress.verdicts:
+            # Most are, and there is nothing to merge.
+            self._answer(Outcome.OK, encode_result(self._id, outcome, ask, redelivered=self._redelivered))
+            return
         gateway, recipients = self._gateway, self._envelope.recipients
         state = merge(
             self._progress.verdicts,
@@ -253,7 +255,7 @@ class Job:
             content_type=given.content_type,
             content_encoding=given.content_encoding,
             headers={**carried(given.headers), **headers},
-            delivery_mode=_PERSISTENT,
+            delivery_mode=PERSISTENT,
             correlation_id=given.correlation_id,
             reply_to=given.reply_to,
             message_id=given.message_id,
@@ -278,13 +280,12 @@ class Job:
         else:
             self._finish()
             return
-        properties = BasicProperties(
-            content_type="application/json",
-            delivery_mode=_PERSISTENT,
-            correlation_id=given.correlation_id or given.message_id,
-            message_id=gateway.next_message_id(),
-            type=outcome.value,
-            headers={ATTEMPT: self._progress.attempt, FIRST_SEEN: int(self._progress.first_seen)},
+        properties = OutcomeProperties(
+            outcome.value,
+            given.correlation_id or given.message_id,
+            gateway.next_message_id(),
+            self._progress.attempt,
+            int(self._progress.first_seen),
         )
 
         def published(fate: Fate) -> None:
