@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika import BasicProperties
+from pika.channel import Channel
 from pika.exceptions import InvalidFrameError, ShortStringTooLong
 from pika.frame import Body, Header, Method, decode_frame
 from pika.spec import Basic
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
 from twisted_smtpclient.errors import InvalidRequest
 from twisted_smtpclient.gateway.amqp.address import Address
-from twisted_smtpclient.gateway.amqp.connection import BrokerProtocol
-from twisted_smtpclient.gateway.amqp.frames import end_of_frame, frames_of, read_frame
+from twisted_smtpclient.gateway.amqp.connection import BrokerProtocol, _Transport
+from twisted_smtpclient.gateway.amqp.frames import end_of_frame, frames_of, read_delivered, read_frame
 from twisted_smtpclient.gateway.amqp.outcome import Outcome
 from twisted_smtpclient.gateway.amqp.progress import OUTCOME, Unreadable, read
 from twisted_smtpclient.gateway.amqp.properties import OutcomeProperties
@@ -177,3 +179,101 @@ def test_the_properties_of_an_outcome_are_written_in_the_octets_that_pika_writes
 def test_a_name_that_is_not_utf_8_is_written_as_it_came() -> None:
     publish = Basic.Publish(exchange="", routing_key=b"\xff\xfe", mandatory=True)
     assert b"\0\2\xff\xfe\1" in frames_of(1, publish, BasicProperties(), b"", 100)
+
+
+def message(body: bytes = b"body", *, channel: int = 1, of: int = 1, most: int = 1000, **more: Any) -> bytes:
+    """The frames of a message that the broker gives out; its other frames are of channel ``of``."""
+    deliver = Method(channel, Basic.Deliver("tag", 7, True, "exchange", "key")).marshal()
+    properties = Header(of, len(body), BasicProperties(**{**PROPERTIES, **more})).marshal()
+    pieces = [body[start : start + most] for start in range(0, len(body), most)]
+    octets: bytes = deliver + properties + b"".join(Body(of, piece).marshal() for piece in pieces)
+    return octets
+
+
+@pytest.mark.parametrize("before", [b"", b"before"])
+@pytest.mark.parametrize("behind", [b"", b"\1", message()])
+def test_a_message_is_read_at_once_where_all_of_it_is_there(before: bytes, behind: bytes) -> None:
+    octets = message(headers={"sent": NOON})
+    delivered = read_delivered(before + octets + behind, len(before))
+    assert delivered is not None
+    assert delivered.end == len(before) + len(octets)
+    frames = delivered.method, delivered.header, Body(1, delivered.body)
+    assert b"".join(frame.marshal() for frame in frames) == octets
+
+
+def test_a_message_that_is_not_all_there_is_not_read_at_once() -> None:
+    octets = message()
+    for end in range(len(octets)):
+        assert read_delivered(octets[:end], 0) is None
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        message(b""),
+        message(b"longer", most=3),
+        message(of=2),
+        message().replace(b"\xce", b"?", 1),
+        message()[:-1] + b"?",
+        message().replace(struct.pack(">HHQ", 60, 0, 4), struct.pack(">HHQ", 60, 0, 5)),
+        message().replace(struct.pack(">HHQ", 60, 0, 4), struct.pack(">HHQ", 10, 0, 4)),
+        message(headers={"x": NOON}).replace(struct.pack(">Q", int(NOON.timestamp())), b"\xff" * 8),
+        Method(1, Basic.Deliver("tag", 7, True, "", "")).marshal()
+        + Method(1, Basic.Ack(5, False)).marshal() * 3,
+        Method(1, Basic.Ack(5, False)).marshal(),
+        b"",
+    ],
+)
+def test_what_is_no_such_message_is_read_frame_by_frame(octets: bytes) -> None:
+    assert read_delivered(octets, 0) is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50, 1000])
+@pytest.mark.parametrize("most", [3, 1000])
+def test_a_message_reaches_its_channel_however_it_comes(size: int, most: int) -> None:
+    protocol = BrokerProtocol(Address("amqp://localhost"), Clock())
+    channel = Channel(protocol._impl, 1, lambda _: None)
+    protocol._impl._channels[1] = channel
+    taken: list[tuple[int, bytes, Any]] = []
+    channel._consumers["tag"] = lambda _, method, properties, body: taken.append(
+        (method.delivery_tag, body, properties.message_id)
+    )
+    stream = message(most=most) + message(b"", most=most) + message(b"more", most=most)
+    for start in range(0, len(stream), size):
+        protocol.dataReceived(stream[start : start + size])
+    assert taken == [(7, b"body", "m"), (7, b"", "m"), (7, b"more", "m")]
+    assert protocol._impl.bytes_received == len(stream)
+    assert protocol._impl.frames_received == (10 if most == 3 else 8)
+
+
+def test_a_message_inside_of_another_is_the_broker_s_fault_as_ever() -> None:
+    protocol = BrokerProtocol(Address("amqp://localhost"), Clock())
+    channel = Channel(protocol._impl, 1, lambda _: None)
+    protocol._impl._channels[1] = channel
+    taken: list[bytes] = []
+    channel._consumers["tag"] = lambda _, method, properties, body: taken.append(body)
+    protocol.dataReceived(Method(1, Basic.Deliver("tag", 6, True, "", "")).marshal() + message())
+    assert taken == [b"body"]
+
+
+def test_a_message_of_a_channel_that_there_is_not_is_nobody_s() -> None:
+    protocol = BrokerProtocol(Address("amqp://localhost"), Clock())
+    protocol.dataReceived(message(channel=9, of=9))
+    assert protocol._impl.frames_received == 3
+
+
+def test_what_is_written_in_one_turn_goes_at_once_and_before_the_end() -> None:
+    clock, transport = Clock(), StringTransport()
+    own = _Transport(transport, clock)
+    own.write(b"a")
+    own.write(b"b")
+    assert transport.value() == b""
+    clock.advance(0)
+    assert transport.value() == b"ab"
+    own.write(b"c")
+    own.loseConnection()
+    assert transport.value() == b"abc"
+    assert transport.disconnecting
+    own.write(b"lost")
+    own.gone()
+    assert clock.getDelayedCalls() == []

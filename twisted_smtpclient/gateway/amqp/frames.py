@@ -31,9 +31,14 @@ _REFUSED: Final = 8
 #: Basic.Publish (60, 40), and a ticket that has had no use since AMQP 0-8.
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _DELIVER: Final = struct.pack(">I", Basic.Deliver.INDEX)
-_BASIC: Final = struct.pack(">H", BasicProperties.INDEX)
+_CLASS: Final = BasicProperties.INDEX
+_BASIC: Final = struct.pack(">H", _CLASS)
 #: The class Basic, a weight that has no use, octets of the body.
 _CONTENT: Final = struct.Struct(">HHQ")
+#: Both, as a header frame begins.
+_HEADER: Final = struct.Struct(">BHLHHQ")
+#: The frames of a message of which the body is in one.
+_KINDS: Final = [FRAME_METHOD, FRAME_HEADER, FRAME_BODY]
 
 #: Octets of a header frame's payload before the properties.
 _BEFORE_PROPERTIES: Final = _CONTENT.size
@@ -104,30 +109,32 @@ def read_delivered(octets: bytes, start: int) -> Delivered | None:
     :returns: None where it is none, where it is longer or not all there yet, or
         where it has headers that pika cannot read: then it is read frame by frame.
     """
-    if not octets.startswith(_DELIVER, start + _FRAME.size):
-        return None
-    sizes, at = [], start
-    for kind in (FRAME_METHOD, FRAME_HEADER, FRAME_BODY):
-        if len(octets) - at < _FRAME.size:
-            return None
-        found, channel, size = _FRAME.unpack_from(octets, at)
-        end = at + _FRAME.size + size
-        if found != kind or end >= len(octets) or octets[end] != FRAME_END:
-            return None
-        sizes.append((at + _FRAME.size, end, channel))
-        at = end + 1
-    (method, after, channel), (header, behind, second), (body, end, third) = sizes
-    if not octets.startswith(_BASIC, header) or not channel == second == third:
-        return None
-    _, _, length = _CONTENT.unpack_from(octets, header)
-    if length != end - body:
+    method = start + _FRAME.size
+    if not octets.startswith(_DELIVER, method):
         return None
     try:
-        properties = BasicProperties().decode(octets[header + _BEFORE_PROPERTIES : behind])
+        kind, channel, size = _FRAME.unpack_from(octets, start)
+        header = method + size + 1
+        kinds = [kind]
+        kind, second, size, of, _, length = _HEADER.unpack_from(octets, header)
+        kinds.append(kind)
+        begun = header + _FRAME.size + size + 1
+        kind, third, size = _FRAME.unpack_from(octets, begun)
+        kinds.append(kind)
+        body = begun + _FRAME.size
+        end = body + size
+        ends = octets[header - 1] == octets[begun - 1] == octets[end] == FRAME_END
+    except (struct.error, IndexError):
+        # Not all there.
+        return None
+    if not (ends and kinds == _KINDS and channel == second == third and length == size and of == _CLASS):
+        return None
+    try:
+        properties = BasicProperties().decode(octets[header + _HEADER.size : begun - 1])
     except Exception:
         return None
-    deliver = Basic.Deliver().decode(octets[method:after], len(_DELIVER))
-    return Delivered(at, Method(channel, deliver), Header(channel, length, properties), octets[body:end])
+    deliver = Basic.Deliver().decode(octets[method : header - 1], len(_DELIVER))
+    return Delivered(end + 1, Method(channel, deliver), Header(channel, length, properties), octets[body:end])
 
 
 def _without_headers(properties: bytes) -> bytes:
