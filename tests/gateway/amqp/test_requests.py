@@ -10,6 +10,7 @@ from pika import BasicProperties
 
 from tests.gateway.amqp.fakes import NOW, Broker, Published
 from tests.gateway.fakes import line, unknown, verdict
+from tests.interpreted import interpreted
 from twisted_smtpclient.errors import ConnectionLost, ConnectionRefused, TLSFailed
 from twisted_smtpclient.gateway.amqp.retries import Retries
 from twisted_smtpclient.gateway.memory import Memory
@@ -435,6 +436,7 @@ def test_a_key_is_an_identity_where_there_is_no_message_id() -> None:
     assert len(broker.publishing.published) == 1
 
 
+@interpreted
 def test_an_outcome_that_cannot_be_told_for_a_fault_of_ours_holds_up_nothing(
     monkeypatch: pytest.MonkeyPatch, logged_failures: Any
 ) -> None:

@@ -35,16 +35,6 @@ class Ticket(NamedTuple):
     tag: int
 
 
-class Arrival(NamedTuple):
-    """A message from a queue."""
-
-    consumer: Consumer
-    ticket: Ticket
-    redelivered: bool
-    properties: Any
-    body: bytes
-
-
 class Consumer:
     """
     Takes from one queue, on a channel of its own, for as long as there is a
@@ -221,3 +211,14 @@ class Consumer:
             channel.basic_ack(tag)
         beyond |= due
         due.clear()
+
+
+# Behind what it names: compiled, a field's type is looked at when the class is made.
+class Arrival(NamedTuple):
+    """A message from a queue."""
+
+    consumer: Consumer
+    ticket: Ticket
+    redelivered: bool
+    properties: Any
+    body: bytes
