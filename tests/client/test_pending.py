@@ -4,6 +4,8 @@ Tests of what a daemon has in the place of a Deferred.
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from tests.conftest import LoggedFailures
 from twisted_smtpclient import Content
 from twisted_smtpclient.client.pending import Pending
 from twisted_smtpclient.errors import Cancelled, ProtocolError, ShuttingDown
+from twisted_smtpclient.testing import Action, Fault
 
 
 class Waiting:
@@ -117,3 +120,38 @@ def test_a_closed_agent_tells_at_once() -> None:
     post.close()
     gateway = Gateway(post)
     assert [type(failure.value) for failure in gateway.waiting.failures] == [ShuttingDown]
+
+
+@pytest.mark.parametrize("offers", [{}, {"faults": [Fault(at="MAIL", do=Action.REPLY, reply=b"550 no\r\n")]}])
+def test_a_mail_that_has_ended_is_kept_by_nobody(offers: dict[str, Any]) -> None:
+    post = Post(**offers)
+    content = Content(MESSAGE)
+    before = sys.getrefcount(content)
+    # Not even until the collector comes, which a daemon has come seldom.
+    gc.disable()
+    try:
+        pending = post.agent.begin(terms(), envelope(), content)
+        waiting = Waiting(pending)
+        post.network.settle()
+        assert waiting.results
+        del waiting
+        assert sys.getrefcount(content) == before
+    finally:
+        gc.enable()
+    assert pending.called
+    post.close()
+
+
+@pytest.mark.parametrize("kind", ["begin", "deliver"])
+def test_a_mail_that_is_on_its_way_to_another_connection_is_cancelled_too(kind: str) -> None:
+    post = Post(agent={"messages_per_connection": 2}, extensions=["LIMITS RCPTMAX=1"])
+    assert post.delivered("first@example.net").value.all_ok
+    # Its second recipient is the next connection's; so is its first, and not told so yet.
+    pending: Any = getattr(post.agent, kind)(terms(), envelope("a@x.de", "b@x.de"), Content(MESSAGE))
+    waiting = Waiting(pending)
+    pending.cancel()
+    (failure,) = waiting.failures
+    assert type(failure.value).__name__ == "DeliveryCancelled"
+    post.network.elapse(5.0)
+    assert [mail.addresses for mail in post.sink.mails] == [["first@example.net"]]
+    post.close()

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from twisted_smtpclient.client.pending import Pending
 from twisted_smtpclient.errors import Cancelled
 from twisted_smtpclient.gateway.delivery import Deliveries
 from twisted_smtpclient.gateway.jsonlines import JSONLinesFactory
@@ -137,7 +138,19 @@ class FakeAgent:
             delivery.succeed()
         return delivery.deferred
 
-    begin = deliver
+    def begin(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
+    ) -> Pending:
+        deferred = self.deliver(server, envelope, content, reuse=reuse, trace=trace)
+        pending = Pending(lambda _: deferred.cancel())
+        deferred.addCallbacks(pending.callback, lambda failure: pending.errback(failure.value))
+        return pending
 
     def probe(self, server: Server, *, trace: Trace | None = None) -> Deferred[Probe]:
         if self.fault is not None:

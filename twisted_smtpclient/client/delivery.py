@@ -98,13 +98,14 @@ class Delivery:
     :param deferred: whether its result is a Deferred, or a
         :class:`~.pending.Pending`.
     :ivar result: the caller's.
+    :ivar cancelled: why nothing more of it is to be sent; None where it goes on.
     :ivar tracing: fills in its trace; None where nobody asked.
     :ivar shares: what it goes in, more than one where the server wants so;
         none once it has ended.
     """
 
     __slots__ = (
-        "_error", "_owner", "_statuses", "_unsettled",
+        "_error", "_owner", "_statuses", "_unsettled", "cancelled",
         "content", "envelope", "result", "reuse", "server", "shares", "tracing",
     )  # fmt: skip
 
@@ -123,6 +124,7 @@ class Delivery:
         self.content = content
         self.reuse = reuse
         self.result: Any = Deferred(self._cancelled) if deferred else Pending(self._cancelled)
+        self.cancelled: DeliveryError | None = None
         self.tracing: Tracing | None = None
         self.shares = [Share(self)]
         self._unsettled = 1

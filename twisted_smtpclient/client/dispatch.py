@@ -135,7 +135,11 @@ class Dispatch:
         assert outcome is not None
         if share.delivery.tracing is not None:
             share.delivery.tracing.left()
-        if transaction.untouched and not self.closed:
+        cancelled = share.delivery.cancelled
+        if transaction.untouched and cancelled is not None:
+            # It was on its way to another connection, and is wanted on none.
+            outcome = cancelled.concerning(outcome.recipients)
+        elif transaction.untouched and not self.closed:
             assert isinstance(outcome, DeliveryError)
             if exchange.pipeline.broken is not None:
                 self._opener.leave_out(server, exchange.pipeline.broken, str(outcome))
@@ -152,7 +156,9 @@ class Dispatch:
         self.pool.done(exchange)
         rest = share.delivery.settle(share, outcome)
         share.transaction = share.exchange = None
-        if rest is not None:
+        if rest is not None and cancelled is not None:
+            share.delivery.settle(rest, cancelled)
+        elif rest is not None:
             self._submit_again(rest)
 
     def _submit_again(self, share: Share) -> None:
@@ -182,6 +188,7 @@ class Dispatch:
 
     def cancel(self, delivery: Delivery, error: DeliveryError) -> None:
         """A delivery was cancelled; for the delivery alone."""
+        delivery.cancelled = error
         for share in list(delivery.shares):
             if share.settled:
                 continue

@@ -28,7 +28,7 @@ class Pending:
 
     def __init__(self, cancelled: Callable[[Any], None]) -> None:
         self.called = False
-        self._cancelled = cancelled
+        self._cancelled: Callable[[Any], None] | None = cancelled
         self._outcome: Any = None
         self._callback: Callable[[Any], object] | None = None
         self._errback: Callable[[Any], object] | None = None
@@ -53,14 +53,16 @@ class Pending:
 
     def cancel(self) -> None:
         """It is not waited for any longer."""
-        if not self.called:
+        if self._cancelled is not None:
             self._cancelled(self)
 
     def _tell(self) -> None:
+        # It knows the mail, which knows this: a circle would keep the content in
+        # memory until the next collection.
+        self._cancelled = None
         callback, errback = self._callback, self._errback
         if callback is None or errback is None:
             return
-        # Each knows the other otherwise, until the next collection.
         self._callback = self._errback = None
         outcome, self._outcome = self._outcome, None
         try:

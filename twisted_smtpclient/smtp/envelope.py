@@ -40,7 +40,7 @@ _other_full_stop: Final = re.compile("[\u3002\uff0e\uff61]").search
 #: What fits is most addresses there are, and needs no further look.
 _is_plain: Final = PLAIN_MAILBOX.fullmatch
 
-#: Plain reverse-paths that were seen, for many mails have the same: each takes
+#: Reverse-paths without SMTPUTF8 that were seen, for many mails have the same: each takes
 #: some 700 octets at most, so 175 KiB.
 _senders: Final[dict[str, bytes]] = {}
 _MAX_SENDERS: Final = 256

@@ -376,3 +376,22 @@ def test_what_comes_and_goes_is_counted(name: str) -> None:
     broker.agent.deliveries[0].succeed()
     broker.confirm()
     assert broker.state(name) == 1
+
+
+def test_thousands_that_wait_for_a_queue_that_is_forbidden_are_each_told_of() -> None:
+    broker = Broker(prefetch=10_000)
+    broker.agent.at_once = True
+    broker.connection.block()
+    broker.gateway._blocked = False
+    count = 3000
+    for number in range(count):
+        broker.deliver(message_id=str(number), reply_to="forbidden")
+    broker.connection.unblock()
+    with capturedLogs() as events:
+        for _ in range(4):
+            if broker.publishing.published:
+                broker.publishing.close_by_broker(403, "ACCESS_REFUSED - write access")
+            broker.clock.advance(100.0)
+    assert len([event for event in events if "deliveryStatus" in event.get("body", "")]) == count
+    assert broker.gateway.under_way == 0
+    assert len(broker.gateway.publisher) == 0

@@ -595,3 +595,21 @@ def test_nothing_is_taken_any_more_and_outcomes_are_waited_for_two_seconds_at_th
     broker.clock.advance(0.1)
     assert finished.called
     assert not broker.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("body", [None, b"not json"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_queue_for_outcomes_may_have_a_name_that_is_not_utf_8(body: bytes | None, is_there: bool) -> None:
+    broker = Broker()
+    # As pika gives it.
+    tag = broker.deliver(body, reply_to=b"\xff\xfe")
+    if body is None:
+        broker.agent.deliveries[0].succeed()
+    assert broker.outcome.key == b"\xff\xfe"
+    if not is_there:
+        broker.publishing.return_(broker.outcome)
+        broker.confirm()
+        assert broker.outcome.key == "mail.dead"
+    broker.confirm()
+    assert broker.settled() == {tag}
+    assert broker.gateway.under_way == 0

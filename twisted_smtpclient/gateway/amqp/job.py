@@ -297,7 +297,7 @@ class Job:
         gateway.publisher.publish(Publication(exchange, key, body, properties, published))
 
     def _keep(
-        self, outcome: Outcome, exchange: str, key: str, body: bytes, properties: BasicProperties
+        self, outcome: Outcome, exchange: str, key: str | bytes, body: bytes, properties: BasicProperties
     ) -> None:
         """No queue has taken the outcome: put it where an operator finds it."""
         gateway, queue = self._gateway, self._arrival.consumer.queue

@@ -64,7 +64,7 @@ class Publication:
     def __init__(
         self,
         exchange: str,
-        routing_key: str,
+        routing_key: str | bytes,
         body: bytes,
         properties: Any,
         done: Callable[[Fate], None],
@@ -118,6 +118,7 @@ class Publisher:
         #: whether nothing may be written to the default exchange
         self._forbidden = False
         self._blocked = False
+        self._flushing = False
 
     def __repr__(self) -> str:
         state = "blocked" if self._blocked else "open" if self._channel is not None else "closed"
@@ -220,6 +221,17 @@ class Publisher:
     # What goes out, and what comes of it.
 
     def _flush(self) -> None:
+        # Who is told that one was refused publishes another in its place: thousands
+        # may wait, and each would be a call inside of the one before.
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            self._publish_waiting()
+        finally:
+            self._flushing = False
+
+    def _publish_waiting(self) -> None:
         waiting, channel = self._waiting, self._channel
         while waiting and channel is not None and channel.is_open and not self._blocked:
             if self._suspects and self._unconfirmed:
