@@ -106,7 +106,7 @@ def test_every_module_can_be_imported_without_the_extras_but_those_for_rabbitmq(
         "        print(module.name.partition('.gateway.amqp.')[2])\n"
     )
     lacking = run(installed / "python", "-W", "error", "-c", code, cwd=tmp_path)
-    assert lacking.split() == ["address", "connection", "frames", "gateway", "job"]
+    assert lacking.split() == ["address", "connection", "frames", "gateway", "job", "properties"]
 
 
 def test_the_wheel_holds_the_package_and_the_plugins_and_nothing_else(distributions: dict[str, Path]) -> None:
