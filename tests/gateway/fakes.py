@@ -138,16 +138,8 @@ class FakeAgent:
             delivery.succeed()
         return delivery.deferred
 
-    def begin(
-        self,
-        server: Server,
-        envelope: Envelope,
-        content: Content,
-        *,
-        reuse: bool = True,
-        trace: Trace | None = None,
-    ) -> Pending:
-        deferred = self.deliver(server, envelope, content, reuse=reuse, trace=trace)
+    def begin(self, *mail: Any, **how: Any) -> Any:
+        deferred = self.deliver(*mail, **how)
         pending = Pending(lambda _: deferred.cancel())
         deferred.addCallbacks(pending.callback, lambda failure: pending.errback(failure.value))
         return pending

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.smtp.attempts import attempt
 from twisted_smtpclient.errors import InvalidRequest
+from twisted_smtpclient.smtp import envelope as envelope_module
 from twisted_smtpclient.smtp.dsn import DSN, Notify, Return
 from twisted_smtpclient.smtp.envelope import Envelope, Recipient, path
 from twisted_smtpclient.smtp.grammar import MAX_ADDRESS, MAX_DOMAIN
@@ -462,3 +463,13 @@ def test_a_part_of_an_envelope_differs_in_its_recipients_alone() -> None:
 def test_a_full_stop_that_is_not_ascii_s_does_not_end_a_domain() -> None:
     with pytest.raises(InvalidRequest):
         Envelope("a@b.de\u3002", ["a@b.de"])
+
+
+def test_senders_that_were_seen_are_the_same_again_and_no_more_than_some_are_kept() -> None:
+    for _ in range(2):
+        for number in range(envelope_module._MAX_SENDERS + 10):
+            assert Envelope(f"s{number}@b.de", ["a@b.de"]).reverse_path == b"s%d@b.de" % number
+            assert 0 < len(envelope_module._senders) <= envelope_module._MAX_SENDERS
+    for sender in ("b\u00fccher@b.de", "a@b\u00fccher.de"):
+        first, second = Envelope(sender, ["a@b.de"]), Envelope(sender, ["a@b.de"])
+        assert (first.reverse_path, first.needs_smtputf8) == (second.reverse_path, second.needs_smtputf8)

@@ -162,7 +162,9 @@ class DeliveryAgent:
             and ``cancel()``.
         """
         tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
-        pending: Pending = self._dispatch.deliver(server, envelope, content, reuse, tracing, False).result
+        pending: Pending = self._dispatch.deliver(
+            server, envelope, content, reuse, tracing, deferred=False
+        ).result
         return pending
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:

@@ -25,13 +25,13 @@ class Outcomes:
 
     :ivar finished: those that were settled, for the caller to take.
     :ivar nothing_behind: what stands behind the reply just taken was not done.
-    :ivar held_from: what was begun from this number on is held back.
     """
 
     def __init__(self) -> None:
         self.finished: list[Transaction] = []
         self.nothing_behind = False
-        self.held_from = _NONE
+        #: what was begun from this number on is held back
+        self._held_from = _NONE
         #: begun before, and held back is its end
         self._held_end: Transaction | None = None
 
@@ -42,17 +42,17 @@ class Outcomes:
 
     def hold(self, begun: int, writing: Transaction | None) -> None:
         """What is written from now on is held back: so many were begun, and of this one the end is left."""
-        self.held_from = begun
+        self._held_from = begun
         self._held_end = writing
 
     def release(self) -> None:
         """What was held back goes."""
-        self.held_from = _NONE
+        self._held_from = _NONE
         self._held_end = None
 
     def holds(self, transaction: Transaction) -> bool:
         """Whether nothing of it was written, so that no reply can be its own."""
-        return transaction.number >= self.held_from
+        return transaction.number >= self._held_from
 
     def settle(self, transaction: Transaction, outcome: DeliveryResult | DeliveryError) -> None:
         """What has become of it, where that is not known yet."""

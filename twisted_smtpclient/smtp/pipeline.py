@@ -218,7 +218,7 @@ class Pipeline:
         at, count = 0, len(replies)
         outstanding = self._outstanding
         while at < count:
-            if outstanding and self.end is End.OPEN and outstanding[0].number < self._outcomes.held_from:
+            if outstanding and self.end is End.OPEN and not self._outcomes.holds(outstanding[0]):
                 head = outstanding[0]
                 end = at + head.owed
                 if head.smooth and at < end <= count and head.receive_hoped_for(replies, at, end):

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pika.exceptions import InvalidFrameError
-from pika.frame import Body, Header, Method, decode_frame
+from pika.frame import Header, Method, decode_frame
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, Basic, BasicProperties
 
 from .progress import Unreadable
@@ -32,7 +32,6 @@ _REFUSED: Final = 8
 _PUBLISH: Final = struct.pack(">HHH", 60, 40, 0)
 _DELIVER: Final = struct.pack(">I", Basic.Deliver.INDEX)
 _CLASS: Final = BasicProperties.INDEX
-_BASIC: Final = struct.pack(">H", _CLASS)
 #: The class Basic, a weight that has no use, octets of the body.
 _CONTENT: Final = struct.Struct(">HHQ")
 #: Both, as a header frame begins.
@@ -62,24 +61,15 @@ def read_frame(octets: bytes) -> Any:
 
     A message's headers may be :class:`.progress.Unreadable`.
     """
-    kind, channel, _ = _FRAME.unpack_from(octets)
-    payload = octets[_FRAME.size : -1]
     try:
-        if octets[-1] == FRAME_END:
-            # What most frames are, at half the cost.
-            if kind == FRAME_BODY:
-                return Body(channel, payload)
-            if kind == FRAME_METHOD and payload.startswith(_DELIVER):
-                return Method(channel, Basic.Deliver().decode(payload, len(_DELIVER)))
-            if kind == FRAME_HEADER and payload.startswith(_BASIC):
-                _, _, length = _CONTENT.unpack_from(payload)
-                return Header(channel, length, BasicProperties().decode(payload[_BEFORE_PROPERTIES:]))
         _, frame = decode_frame(octets)
     except InvalidFrameError:
         raise
     except Exception as error:
+        kind, channel, _ = _FRAME.unpack_from(octets)
         if kind != FRAME_HEADER:
             raise
+        payload = octets[_FRAME.size : -1]
         properties = BasicProperties().decode(_without_headers(payload[_BEFORE_PROPERTIES:]))
         properties.headers = Unreadable(str(error))
         _, _, length = _CONTENT.unpack_from(payload)

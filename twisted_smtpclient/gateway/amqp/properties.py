@@ -44,17 +44,17 @@ class OutcomeProperties(BasicProperties):  # type: ignore[misc]  # pika has no t
             type=word,
             headers=headers,
         )
-        self._common = (headers, word, attempt, first_seen)
+        self._usual = headers
 
     def encode(self) -> list[bytes]:
         """The octets, in pieces."""
-        headers, word, attempt, first_seen = self._common
+        usual = self._usual
         correlation, message = _octets(self.correlation_id), _octets(self.message_id)
-        if self.headers is not headers or max(len(correlation), len(message)) > _SHORT:
+        if self.headers is not usual or max(len(correlation), len(message)) > _SHORT:
             pieces: list[bytes] = super().encode()
             return pieces
         known = self.correlation_id is not None
-        before, behind = _common(word, attempt, first_seen, known)
+        before, behind = _common(self.type, usual[ATTEMPT], usual[FIRST_SEEN], known)
         if known:
             before += bytes((len(correlation),)) + correlation
         return [before, bytes((len(message),)), message, behind]
