@@ -459,7 +459,7 @@ def test_a_transaction_that_nobody_waits_for_is_sent_all_the_same() -> None:
 @pytest.mark.parametrize(
     "fault",
     [
-        "client.exchange.Exchange.take",
+        "client.exchange.Exchange._take",
         "smtp.pipeline.Pipeline.output",
         "smtp.pipeline.Pipeline.submit",
         "client.exchange.Exchange._keep_time",

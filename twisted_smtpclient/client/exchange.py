@@ -15,6 +15,7 @@ from ..errors import ConnectionLost, DeliveryError, InternalError, ProtocolError
 from ..smtp.limits import Limits
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Timeouts
+from ..smtp.redaction import Redaction
 from ..smtp.reply import Reply, ReplyParser
 from ..smtp.sender import WRITE
 from ..smtp.steps import Command
@@ -43,6 +44,9 @@ class Exchange:
     :param timeouts: seconds for each reply.
     :param on_end: told when the connection is to end, and how.
     :param guard: calls what a timer called, and takes what it raises.
+    :param on_fault: is given what was raised for what was read.
+    :param parser: the session's.
+    :param redaction: what the server may have been told that no error is to tell.
     :param departure: writes, for others too.
     :param limits: what the server takes in one transaction and on one
         connection.
@@ -55,6 +59,7 @@ class Exchange:
     :ivar submitted: how many it was given.
     :ivar flights: how often something was written, all that there was to say.
     :ivar octets_sent: how many octets that was.
+    :ivar octets_received: how many the server has said here.
     """
 
     def __init__(
@@ -67,6 +72,9 @@ class Exchange:
         timeouts: Timeouts,
         on_end: Callable[[End], None],
         guard: Callable[[Callable[[], object]], None],
+        on_fault: Callable[[Exception], None],
+        parser: ReplyParser,
+        redaction: Redaction | None,
         departure: Departure,
         *,
         capacity: int,
@@ -87,8 +95,11 @@ class Exchange:
         self._timeouts = timeouts
         self._on_end = on_end
         self._guard = guard
+        self._on_fault = on_fault
+        self._parser = parser
+        self._redaction = redaction
         self._idle_timeout = idle_timeout
-        self.flights = self.octets_sent = 0
+        self.flights = self.octets_sent = self.octets_received = 0
         # Not None, for at first the handshake's bound is still running.
         self._awaiting: Command | None = _ROOM
         self._lingering = False
@@ -149,9 +160,20 @@ class Exchange:
             tell(transaction)
         self._guard(self.turn)
 
-    def take(self, replies: list[Reply], parser: ReplyParser) -> None:
-        """Take what was read."""
-        pipeline = self.pipeline
+    def received(self, data: bytes) -> None:
+        """The transport has read something; what goes wrong with it ends the session."""
+        self.octets_received += len(data)
+        try:
+            self._take(self._parser.feed(data))
+        except Exception as error:
+            self._on_fault(error)
+
+    def _take(self, replies: list[Reply]) -> None:
+        pipeline, parser, redaction = self.pipeline, self._parser, self._redaction
+        if redaction is not None:
+            replies = redaction.clean(replies)
+            if parser.error is not None:
+                parser.error = redaction.blunt(parser.error)
         pipeline.take(replies)
         if parser.error is not None:
             pipeline.fail(parser.error)

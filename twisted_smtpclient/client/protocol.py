@@ -66,7 +66,6 @@ class PipeliningESMTPClient(Session):
     :ivar capacity: how many mails may be under way on it at a time.
     :ivar limits: what the server takes in one transaction and on one
         connection (RFC 9422).
-    :ivar octets_received: how many octets the server has said.
     """
 
     @property
@@ -122,6 +121,12 @@ class PipeliningESMTPClient(Session):
     def octets_sent(self) -> int:
         """How many octets that was."""
         return self._exchange.octets_sent if self._exchange is not None else 0
+
+    @property
+    def octets_received(self) -> int:
+        """How many octets the server has said."""
+        said = self._exchange.octets_received if self._exchange is not None else 0
+        return self._octets_in_opening + said
 
     def uses(self, keyword: str) -> bool:
         """Whether its mails go by ``PIPELINING`` or ``CHUNKING``."""

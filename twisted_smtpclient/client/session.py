@@ -38,7 +38,7 @@ from ..smtp.login import Channel
 from ..smtp.pipeline import End, Pipeline
 from ..smtp.policy import Mode, Server, TLSMode, helo_name
 from ..smtp.redaction import Redaction
-from ..smtp.reply import Reply, ReplyParser
+from ..smtp.reply import ReplyParser
 from ..smtp.transaction import Transaction
 from .base import UnreachedESMTPClient
 from .chronicle import Chronicle
@@ -109,7 +109,10 @@ class Session(UnreachedESMTPClient):
         self._error: DeliveryError | None = None
         self.capacity = 1
         self.limits = UNLIMITED
-        self.octets_received = 0
+        #: what takes what is read.  One look a read: the base reads each attribute
+        #: by a __getattr__ of its own, at six times the price.
+        self._received: Callable[[bytes], None] = self._received_in_opening
+        self._octets_in_opening = 0
         #: nothing is said any more, and nothing that comes is believed
         self._closing = False
         self._hung_up = False
@@ -195,11 +198,7 @@ class Session(UnreachedESMTPClient):
         self._opening.begin(start_tls=implicit and not secure, has_tls=secure)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._closing:
-            # QUIT's reply; whatever it is, both sides have done.
-            self._hang_up()
-            return
-        self._guard(self._take, data)
+        self._received(data)
 
     def handshakeCompleted(self) -> None:
         """TLS is on."""
@@ -223,7 +222,8 @@ class Session(UnreachedESMTPClient):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         self._watch.stop()
-        closing, self._closing = self._closing, True
+        closing = self._closing
+        self._believe_nothing_more()
         if self._exchange is not None:
             self._exchange.pipeline.lost(self._exchange.loss(reason))
             self._exchange.tell()
@@ -239,11 +239,16 @@ class Session(UnreachedESMTPClient):
         """Whatever goes wrong in a step becomes the outcome of mails."""
         try:
             step(*given)
-        except DeliveryError as error:
+        except Exception as error:
+            self._faulted(error)
+
+    def _faulted(self, error: Exception) -> None:
+        """What was raised, and is being handled, ends the session."""
+        if isinstance(error, DeliveryError):
             # Without its frames: their variables are what was said, and it may
             # be kept for long.
             self._fail(error.with_traceback(None))
-        except Exception:
+        else:
             self._log.failure("a fault in a session with {server}", server=str(self._server))
             self._fail(InternalError("a fault of the client; its log has the traceback"))
 
@@ -257,27 +262,27 @@ class Session(UnreachedESMTPClient):
             return f"[IPv6:{address.host.partition('%')[0]}]"
         return f"[{address.host}]" if isinstance(address, IPv4Address) else "localhost"
 
-    def _take(self, data: bytes) -> None:
-        self.octets_received += len(data)
-        replies = self._parser.feed(data)
-        if self._redaction is not None:
-            replies = self._redacted(replies, self._redaction)
-        if self._exchange is not None:
-            self._exchange.take(replies, self._parser)
-        elif self._opening is not None:
-            done = self._opening.take(replies)
-            if done:
-                self._begin(self._opening.handshake)
+    def _received_in_opening(self, data: bytes) -> None:
+        """The transport has read something, and the session is not ready yet."""
+        self._octets_in_opening += len(data)
+        self._guard(self._take, data)
 
-    def _redacted(self, replies: list[Reply], redaction: Redaction) -> list[Reply]:
-        """What the server says where somebody logs in, fit for errors and results."""
-        if self._parser.error is not None:
-            self._parser.error = redaction.blunt(self._parser.error)
-        if self._exchange is None:
+    def _received_at_the_end(self, _: bytes) -> None:
+        """QUIT's reply; whatever it is, both sides have done."""
+        self._hang_up()
+
+    def _take(self, data: bytes) -> None:
+        replies = self._parser.feed(data)
+        if self._opening is None:
+            return
+        if self._redaction is not None:
+            if self._parser.error is not None:
+                self._parser.error = self._redaction.blunt(self._parser.error)
             # What the handshake waits for it reads as it stands: a challenge, or
             # what EHLO offers.
-            return [*replies[:1], *redaction.clean(replies[1:])]
-        return redaction.clean(replies)
+            replies = [*replies[:1], *self._redaction.clean(replies[1:])]
+        if self._opening.take(replies):
+            self._begin(self._opening.handshake)
 
     def _channel(self) -> Channel:
         """What the connection is by now to somebody who would log in on it."""
@@ -312,11 +317,15 @@ class Session(UnreachedESMTPClient):
             self.server.timeouts,
             self._end,
             self._guard,
+            self._faulted,
+            self._parser,
+            self._redaction,
             self._departure,
             capacity=self.capacity,
             limits=self.limits,
             idle_timeout=self._idle_timeout,
         )
+        self._received = self._exchange.received
         self.transport.registerProducer(self, True)
         early, self._early = self._early, []
         for transaction in early:
@@ -365,7 +374,7 @@ class Session(UnreachedESMTPClient):
                 self._hang_up()
             elif isinstance(error, (Refused, ExtensionUnsupported)):
                 # RFC 5321 3.1: a server that refuses the session is told QUIT too.
-                self._closing = True
+                self._believe_nothing_more()
                 self.transport.write(b"QUIT\r\n")
                 self._watch.expect(self.server.timeouts.quit)
             else:
@@ -383,9 +392,13 @@ class Session(UnreachedESMTPClient):
         for waiting in ready:
             waiting.errback(error)
 
+    def _believe_nothing_more(self) -> None:
+        self._closing = True
+        self._received = self._received_at_the_end
+
     def _hang_up(self) -> None:
         """Close in order, and do not wait long for the other side."""
-        self._closing = True
+        self._believe_nothing_more()
         if not self._hung_up:
             # Once: a server that talks on does not move the timer.
             self._hung_up = True
@@ -394,7 +407,7 @@ class Session(UnreachedESMTPClient):
 
     def _drop(self) -> None:
         """Close now."""
-        self._closing = True
+        self._believe_nothing_more()
         self._watch.stop()
         if self.transport is None:
             return
