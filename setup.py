@@ -49,6 +49,13 @@ COMPILED = [
     "gateway/under_way.py",
 ]
 
+#: What is written in C, for each octet is looked at: of a module in Python, which
+#: tells the same where this is not there.
+IN_C = {
+    "twisted_smtpclient.smtp._line_ends": "twisted_smtpclient/smtp/_line_ends.c",
+    "twisted_smtpclient.gateway._strings": "twisted_smtpclient/gateway/_strings.c",
+}
+
 #: Of the compiler, not of the checks in CI: what is not installed where a
 #: wheel is built (Twisted) has any type, and constructors take any argument
 #: (see smtp/given.py).
@@ -65,9 +72,18 @@ def is_wanted() -> bool:
 
 
 def extensions() -> list[Extension]:
-    """What to compile; nothing where the compiler of Python is not there."""
+    """What to compile."""
     if not is_wanted() or "bdist_wheel" not in sys.argv:
         return []
+    found = [*from_python(), *(Extension(name, [source]) for name, source in IN_C.items())]
+    for extension in found:
+        # Where no compiler of C is there, what is left is Python.
+        extension.optional = True
+    return found
+
+
+def from_python() -> list[Extension]:
+    """Nothing where the compiler of Python is not there."""
     try:
         from mypyc.build import mypycify
     except ImportError:
@@ -76,15 +92,11 @@ def extensions() -> list[Extension]:
     try:
         # The compiler's own variable: for who compiles often, and not for speed.
         level = os.environ.get("MYPYC_OPT_LEVEL", "3")
-        found = mypycify([*OPTIONS, *paths], opt_level=level, debug_level="0")
+        return mypycify([*OPTIONS, *paths], opt_level=level, debug_level="0")
     except SystemExit as reason:
         # A later mypy may object to what this one did not.
         sys.stderr.write(f"not compiled, so it is slower: {reason}\n")
         return []
-    for extension in found:
-        # Where no compiler of C is there, what is left is Python.
-        extension.optional = True
-    return found
 
 
 setup(ext_modules=extensions(), setup_requires=["mypy>=2.4,<3"] if is_wanted() else [])

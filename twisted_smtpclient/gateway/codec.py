@@ -34,6 +34,7 @@ from .schema import (
     RequestFields,
     decode_base64,
 )
+from .strings import strings_in
 
 __all__ = ["AnyRequest", "CancelRequest", "ProbeRequest", "Rejection", "Request", "RequestDecoder"]
 
@@ -135,7 +136,7 @@ class RequestDecoder:
                 reuse = True
             else:
                 strings += 1
-            if _strings_in(line) != strings:
+            if strings_in(line) != strings:
                 return self._uncommon(given, line)
             envelope = Envelope(sender, recipients)  # type: ignore[arg-type]  # strings all, by the count
         except InvalidRequest as error:
@@ -159,8 +160,8 @@ class RequestDecoder:
     def _uncommon(self, given: RequestFields, line: bytes | bytearray) -> Request | Rejection:
         """A line that has more than the fields which each request has."""
         fields = given_in(given)
-        if _strings_in(line) != _strings_used(fields):
-            # A field given twice, or backslashes that hide how many there are.
+        if strings_in(line) != _strings_used(fields):
+            # A field given twice.
             fault = _find_fault(line)
             if fault is not None:
                 return fault
@@ -268,27 +269,6 @@ def _message_in(raw: msgspec.Raw) -> bytes:
     if not bytes(raw).isascii():
         raise InvalidRequest(EXPECTED["message"], "message")
     return decode_base64(msgspec.json.decode(raw, type=str))
-
-
-def _strings_in(line: bytes | bytearray) -> int:
-    """
-    How many strings a line of JSON has, keys included.
-
-    Too many where it has backslashes that are escaped themselves: then their
-    quotation marks cannot be told by counting.
-    """
-    # To find the next mark is ten times as fast as to count those there are.
-    # None is missed wherever this looks; behind the key of the message, its
-    # colon, perhaps a space and one mark, there are none for most of the line.
-    begun = line.find(b'"message"') + 12
-    ended = line.find(b'"', begun)
-    marks = line.count(b'"', 0, begun)
-    if ended >= 0:
-        marks += line.count(b'"', ended)
-    # "b in line" first asks whether b is a number, which costs more than to look.
-    if line.find(b"\\") >= 0 and line.find(b"\\\\") < 0:
-        marks -= line.count(b'\\"')
-    return marks // 2
 
 
 def _strings_used(value: object) -> int:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
-from io import IncrementalNewlineDecoder
 from typing import Final
 
 from ..errors import InvalidRequest
 from .given import Flag, Octets, TryOrDepend, mypyc_attr
+from .line_ends import bare_line_ends, has_dotted_line
 from .policy import Mode
 
 #: A block of a large content.  Twice the 64 KiB at which a Twisted transport
@@ -32,19 +32,6 @@ _CRLF_DOT: Final = b"\r\n."
 
 #: The empty line behind the header section (RFC 5322 2.1), or before all else.
 _HEADER_END: Final = re.compile(rb"(?:\A|\r\n|\r(?!\n)|\n)(?:\r\n|\r|\n)")
-
-
-def _has_no_line_end_but_crlf(message: bytes) -> bool:
-    """
-    Whether each CR stands before an LF and each LF behind a CR.
-
-    That is what universal newlines of the standard library find out in one
-    look at the octets, at a third of the cost of counting all three.  They
-    take text: a copy, so this is for small messages.
-    """
-    line_ends = IncrementalNewlineDecoder(None, translate=False)
-    line_ends.decode(str(message, "latin-1"), final=True)
-    return line_ends.newlines in (None, "\r\n")
 
 
 def _check_terms(binary: object, eightbitmime: object) -> None:
@@ -95,16 +82,10 @@ class Content:
         self.eight_bit = not message.isascii()
         self.plain = not (binary or self.eight_bit)
         self.small = len(message) <= SMALL
-        if binary or (self.small and _has_no_line_end_but_crlf(message)):
-            self.size = len(message)
-            self._canonical = True
-        else:
-            pairs = message.count(b"\r\n")
-            feeds = message.count(b"\n")
-            returns = message.count(b"\r")
-            # Each bare LF or CR gains an octet.
-            self.size = len(message) + feeds + returns - 2 * pairs
-            self._canonical = pairs == feeds == returns
+        # Each bare LF or CR gains an octet.
+        gained = 0 if binary else bare_line_ends(message)
+        self.size = len(message) + gained
+        self._canonical = not gained
         self._bdat: bytes | None = message if self._canonical else None
         self._data: bytes | None = None
 
@@ -153,9 +134,11 @@ class Content:
         of data behind it; kept, so for small ones.
         """
         if self._data is None:
-            stuffed = self.for_bdat().replace(_CRLF_DOT, b"\r\n..")
-            if stuffed.startswith(b"."):
-                stuffed = b"." + stuffed
+            stuffed = self.for_bdat()
+            if has_dotted_line(stuffed):
+                stuffed = stuffed.replace(_CRLF_DOT, b"\r\n..")
+                if stuffed.startswith(b"."):
+                    stuffed = b"." + stuffed
             ended = not stuffed or stuffed.endswith(b"\r\n")
             self._data = stuffed + (b".\r\n" if ended else b"\r\n.\r\n")
         return self._data
