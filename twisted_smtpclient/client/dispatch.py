@@ -5,7 +5,7 @@ next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = Logger(__name__)
 
-_LMTP = Protocol.LMTP
+_LMTP: Final = Protocol.LMTP
 
 _FAULT = "a fault of the client; its log has the traceback"
 

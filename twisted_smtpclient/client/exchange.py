@@ -88,8 +88,9 @@ class Exchange:
         self.submitted = 0
         self._transport = transport
         self._departure = departure if writes_at_once(transport) else None
-        #: what leaves with the departure
+        #: what leaves with the departure, and how many octets that is
         self._leaving: list[bytes] = []
+        self._octets_leaving = 0
         self._reactor = reactor
         self._watch = watch
         self._timeouts = timeouts
@@ -218,7 +219,7 @@ class Exchange:
 
     def _write(self) -> bool:
         size = 0
-        before = sum(map(len, self._leaving))
+        before = self._octets_leaving
         while not self._paused:
             departure = self._departure if before + size < AT_ONCE else None
             if departure is None:
@@ -250,6 +251,7 @@ class Exchange:
         if not self._leaving:
             departure.add(self)
         self._leaving.append(octets)
+        self._octets_leaving += len(octets)
 
     def depart(self) -> None:
         """
@@ -258,11 +260,14 @@ class Exchange:
         Where that goes wrong the session ends: what it says next would stand
         where the server expects what is missing.
         """
-        self._guard(self._write_leaving)
+        try:
+            self._write_leaving()
+        except Exception as error:
+            self._on_fault(error)
 
     def _write_leaving(self) -> bool:
         """Ahead of what is written from now on; whether more is wanted then."""
-        leaving, self._leaving = self._leaving, []
+        leaving, self._leaving, self._octets_leaving = self._leaving, [], 0
         # What was given up is not to reach the server, nor is anything behind a
         # 421: its mails are told that they were not done, and go elsewhere.
         if self.pipeline.end is not End.OPEN:

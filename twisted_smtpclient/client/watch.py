@@ -24,16 +24,20 @@ class Watch:
     def __init__(self, reactor: Reactor, expired: Callable[[], None]) -> None:
         self._reactor = reactor
         self._expired = expired
+        self._seconds: Callable[[], float] = reactor.seconds
         self._deadline: float | None = None
         self._call: Any = None
+        #: when that comes
+        self._looks_at = 0.0
 
     def expect(self, seconds: float) -> None:
         """From now on, something has to happen within ``seconds``."""
-        self._deadline = deadline = self._reactor.seconds() + seconds
+        self._deadline = deadline = self._seconds() + seconds
         if self._call is None:
-            self._call = self._reactor.callLater(seconds, self._look)
-        elif self._call.getTime() > deadline:
+            self._look_in(seconds, deadline)
+        elif self._looks_at > deadline:
             self._call.reset(seconds)
+            self._looks_at = deadline
 
     def rest(self) -> None:
         """Nothing has to happen."""
@@ -46,13 +50,17 @@ class Watch:
             self._call.cancel()
             self._call = None
 
+    def _look_in(self, seconds: float, then: float) -> None:
+        self._call = self._reactor.callLater(seconds, self._look)
+        self._looks_at = then
+
     def _look(self) -> None:
         self._call = None
         if self._deadline is None:
             return
-        left = self._deadline - self._reactor.seconds()
+        left = self._deadline - self._seconds()
         if left > 0:
-            self._call = self._reactor.callLater(left, self._look)
+            self._look_in(left, self._deadline)
         else:
             self._deadline = None
             self._expired()

@@ -27,6 +27,9 @@ BLOCK: Final = 131072
 #: its wire form); above, it is made block by block behind the replies.
 SMALL: Final = 262144
 
+#: Members of an Enum are dear to look up.
+_TRY: Final = Mode.TRY
+
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _CRLF_DOT: Final = b"\r\n."
 
@@ -69,12 +72,10 @@ class Content:
 
     _utf8_header: bool
 
-    def __init__(
-        self, message: Octets, *, binary: Flag = False, eightbitmime: TryOrDepend = Mode.TRY
-    ) -> None:
+    def __init__(self, message: Octets, *, binary: Flag = False, eightbitmime: TryOrDepend = _TRY) -> None:
         if not isinstance(message, bytes):
             raise InvalidRequest("expected bytes", "message")
-        if binary is not False or eightbitmime is not Mode.TRY:
+        if binary is not False or eightbitmime is not _TRY:
             _check_terms(binary, eightbitmime)
         self.message = message
         self.binary = binary

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from ..errors import ProtocolError
 from .given import mypyc_attr
+from .line_ends import bare_line_ends
 
 #: RFC 5321 4.5.3.1.5 allows 512 octets; real servers write more (queue ids,
 #: URLs).  Eight times the RFC's figure.
@@ -40,7 +41,7 @@ _CODES: Final = {key[:3]: code for key, code in _FINAL.items()}
 #: Replies that were read before, by their one line.  A server answers most
 #: commands in the same few words, so most replies need not be made, nor
 #: checked, again.  Lines that may bear a queue id are too many to keep.
-_known_replies: dict[bytes, Reply] = {}
+_known_replies: Final[dict[bytes, Reply]] = {}
 #: "250 2.1.5 Ok" has 12 octets, a queue id alone 10 and more.
 _WITHOUT_ID: Final = 20
 #: "354 End data with <CR><LF>.<CR><LF>" has 35, and no id.
@@ -209,8 +210,8 @@ class ReplyParser:
             data = self._tail + data
         lines = data.split(b"\r\n")
         self._tail = tail = lines.pop()
-        # Each CR and each LF is of a line's end: asked once, and not of each line.
-        if not self._lines and data.count(b"\n") == data.count(b"\r") == len(lines):
+        # Asked once, and not of each line.
+        if not self._lines and not bare_line_ends(data):
             replies = self._read(lines)
         else:
             replies = self._read_uncommon(lines)
@@ -226,11 +227,15 @@ class ReplyParser:
 
     def _read(self, lines: list[bytes]) -> list[Reply]:
         """The replies that ``lines`` are; there is no bare CR or LF in them."""
-        known = _known_replies.get
-        replies = [known(line) or _one_line_reply(line) for line in lines]
-        if all(replies):
-            return cast("list[Reply]", replies)
-        return self._read_uncommon(lines)
+        replies: list[Reply] = []
+        for line in lines:
+            reply = _known_replies.get(line)
+            if reply is None:
+                reply = _one_line_reply(line)
+                if reply is None:
+                    return self._read_uncommon(lines)
+            replies.append(reply)
+        return replies
 
     def _read_uncommon(self, lines: list[bytes]) -> list[Reply]:
         """The same where one is of more than one line, or at fault."""
