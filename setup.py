@@ -39,6 +39,7 @@ COMPILED = [
     "gateway/amqp/identity.py",
     "gateway/amqp/job.py",
     "gateway/amqp/publisher.py",
+    "gateway/base64.py",
     "gateway/codec.py",
     "gateway/delivery.py",
     "gateway/framing.py",

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from ..errors import DeliveryError, InvalidRequest
+from .base64 import decode_base64
 from .schema import (
     EXPECTED,
     LEGACY,
@@ -29,7 +30,6 @@ from .schema import (
     REQUIRED_OF_A_PROBE,
     RequestFields,
     RequestId,
-    decode_base64,
     types_of,
 )
 

@@ -151,18 +151,24 @@ def _tell(listener: Callable[[Sequence[Entry]], None], entries: Sequence[Entry])
 
 def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
     """What an event tells of each: in fields, for observers that want them, and as a line."""
-    fields, lines = [], []
-    last_server, name = None, ""
-    last_counts, well = None, ""
+    fields: list[dict[str, Any]] = []
+    lines: list[str] = []
+    last_server: Server | None = None
+    last_sender: str | None = None
+    last_counts: dict[str, int] | None = None
+    name = words = outcome = ""
     for server, sender, counts, error, seconds, _ in entries:
-        if server is not last_server:
-            last_server, name = server, _quoted(str(server))
-        if error is not None:
+        # What is as it was with the one before is not made again.
+        if (
+            server is not last_server
+            or sender != last_sender
+            or counts is not last_counts
+            or error is not None
+        ):
+            name = _quoted(str(server))
             outcome = _outcome(counts, error)
-        else:
-            if counts is not last_counts:
-                last_counts, well = counts, _outcome(counts, None)
-            outcome = well
+            words = f"{name} from {sender!r}: {outcome}, "
+            last_server, last_sender, last_counts = server, sender, None if error is not None else counts
         fields.append(
             {
                 "server": name,
@@ -176,7 +182,7 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
         milliseconds = int(seconds * 1000 + 0.5)
         # Compiled, a format within costs twice as much as all the rest of the line.
         took = _UNDER_A_SECOND[milliseconds] if 0 <= milliseconds < 1000 else format(seconds, ".3f")
-        lines.append(f"{name} from {sender!r}: {outcome}, {took} s")
+        lines.append(words + took + " s")
     return fields, lines
 
 

@@ -14,7 +14,6 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ..errors import InvalidRequest
 from ..smtp.policy import MAX_SECONDS
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -98,10 +97,10 @@ class RequestFields(Struct, kw_only=True, forbid_unknown_fields=True):
     recpients: list[str | RecipientFields] | UnsetType = UNSET
 
 
-class LooseRequestFields(RequestFields, kw_only=True, forbid_unknown_fields=True):
-    """The same with the message not yet decoded, for base64 with white space in it."""
+class RawRequestFields(RequestFields, kw_only=True, forbid_unknown_fields=True):
+    """The same with the message as it stands in the line."""
 
-    message: Raw
+    message: Raw  # base64 is decoded apart
 
 
 class ProbeFields(RequestFields, kw_only=True, forbid_unknown_fields=True):
@@ -211,18 +210,3 @@ EXPECTED: Final[Mapping[str, str]] = {
 def types_of(struct: type[Struct]) -> dict[str, object]:
     """The fields of a struct and their types, in their order."""
     return {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
-
-
-def decode_base64(text: str) -> bytes:
-    """
-    The octets in ``text``: RFC 4648 section 4, with ASCII white space ignored.
-
-    :raises InvalidRequest: naming ``message``, where it is anything else: the
-        alphabet of section 5, too little padding or too much, padding within.
-    """
-    for space in " \t\r\n\v\f":
-        text = text.replace(space, "")
-    try:
-        return msgspec.convert(text, bytes)
-    except msgspec.ValidationError:
-        raise InvalidRequest(EXPECTED["message"], "message") from None
