@@ -27,6 +27,7 @@ COMPILED = [
     "smtp/sender.py",
     "smtp/steps.py",
     "smtp/transaction.py",
+    "client/arrival.py",
     "client/delivery.py",
     "client/departure.py",
     "client/dispatch.py",

@@ -85,6 +85,10 @@ class End:  # type: ignore[misc]  # the rest of the interfaces is nobody's busin
 
     # What protocols call.
 
+    def fileno(self) -> int:
+        """Of a socket; there is none."""
+        return -1
+
     def write(self, data: bytes) -> None:
         assert isinstance(data, bytes)
         self.writes.append(data)

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.tcp import Connection
 from twisted.logger import Logger
 
+from .arrival import MOST, Arrivals
 from .connect import Reactor
 
 #: Octets that a session writes in this way in one turn: what Twisted's TCP sends
@@ -34,25 +35,41 @@ class Departure:
     other between other events, at the price of two changes of what it waits
     for and of as many calls as a mail takes.  What leaves here leaves in one
     go: the peers are woken once, and find the next when they have dealt with
-    one.
+    one.  Where one has answered by then, that is read, and answered in turn.
 
     :param reactor: tells when the turn is over.
+    :ivar arrivals: the sockets that are looked at.
     """
 
     def __init__(self, reactor: Reactor) -> None:
+        self.arrivals = Arrivals()
         self._reactor = reactor
         self._due: list[Leaving] = []
+        self._is_leaving = False
 
     def add(self, leaving: Leaving) -> None:
         """Have it write before the reactor waits again."""
-        if not self._due:
+        if not (self._due or self._is_leaving):
             self._reactor.callLater(0, self._leave)
         self._due.append(leaving)
 
     def _leave(self) -> None:
+        self._is_leaving = True
+        left = MOST
+        read = self._all_depart(left)
+        while read and read < left:
+            left -= read
+            read = self._all_depart(left)
+        self._is_leaving = False
+        if self._due:
+            self._reactor.callLater(0, self._leave)
+
+    def _all_depart(self, most: int) -> int:
+        """Who is due by now; how many have been answered since."""
         due, self._due = self._due, []
         for leaving in due:
             _depart(leaving)
+        return self.arrivals.read(most)
 
 
 def _depart(leaving: Leaving) -> None:

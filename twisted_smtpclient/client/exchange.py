@@ -87,7 +87,12 @@ class Exchange:
         self.limits = limits
         self.submitted = 0
         self._transport = transport
-        self._departure = departure if writes_at_once(transport) else None
+        self._departure: Departure | None = None
+        if writes_at_once(transport):
+            self._departure = departure
+            # Of many mails that are answered together the more the better.
+            if not pipeline.chunked:
+                departure.arrivals.watch(transport)
         #: what leaves with the departure, and how many octets that is
         self._leaving: list[bytes] = []
         self._octets_leaving = 0

@@ -395,6 +395,7 @@ class Session(UnreachedESMTPClient):
     def _believe_nothing_more(self) -> None:
         self._closing = True
         self._received = self._received_at_the_end
+        self._departure.arrivals.forget(self.transport)
 
     def _hang_up(self) -> None:
         """Close in order, and do not wait long for the other side."""
