@@ -181,15 +181,21 @@ class JSONLinesProtocol(Protocol):
     def _take(self) -> None:
         """Take lines for as long as there is room for their replies."""
         lines = self._lines
-        max_in_flight = self.factory.max_in_flight
-        has_room = self.holding.memory.has_room_to_take
-        while lines and self._in_flight < max_in_flight and not self._output_full and has_room():
+        if not lines:
+            return
+        factory = self.factory
+        has_room, decode, start = (
+            self.holding.memory.has_room_to_take,
+            factory.decode,
+            factory.deliveries.start,
+        )
+        while lines and self._in_flight < factory.max_in_flight and not self._output_full and has_room():
             line = lines.popleft()
             if line is None:
-                self._reject(id_at_the_start(self._buffer.heads.popleft()), self.factory.too_large())
+                self._reject(id_at_the_start(self._buffer.heads.popleft()), factory.too_large())
             elif line and line != b"\r":
                 try:
-                    request = self.factory.decode(line)
+                    request = decode(line)
                 except Exception:
                     _log.failure("a line could not be decoded for a fault of this software")
                     request = Rejection(UNSET, InternalError(FAULT))
@@ -199,7 +205,7 @@ class JSONLinesProtocol(Protocol):
                     self._reject(*request)
                 else:
                     self._in_flight += 1
-                    self.factory.deliveries.start(request, self._answer_for(request.id), self)
+                    start(request, self._answer_for(request.id), self)
 
     # Replies out
 
@@ -219,7 +225,8 @@ class JSONLinesProtocol(Protocol):
         if self._closed:
             return
         self._output.append(reply)
-        self._schedule()
+        if self._end_of_turn is None:
+            self._schedule()
 
     def _answer_in_turn(self, turn: _Turn, reply: bytes) -> None:
         turn.reply = reply

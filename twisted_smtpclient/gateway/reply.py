@@ -183,11 +183,11 @@ def wire_name(error: DeliveryError) -> str:
 
 def _delivery_status(recipients: Sequence[RecipientStatus]) -> list[VerdictFields | UnknownFields]:
     return [
-        UnknownFields(recipient, status, in_doubt)
+        UnknownFields(recipient, status._value_, in_doubt)
         if reply is None
         else VerdictFields(
             recipient,
-            status,
+            status._value_,
             reply.text,
             reply.code,
             None if (enhanced := reply.enhanced) is None else _text_of(enhanced),

@@ -2,14 +2,14 @@
 The reply as a schema: what stands in a line, in its order.
 
 A value of which there is one for each recipient is left out by the collector:
-it holds texts and numbers alone.
+it holds texts and numbers alone.  A status is its word, for to encode a member of
+an Enum is to run Python code.
 """
 
 from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ..smtp.result import Status
 from ..smtp.trace import Side
 from .schema import RequestId
 
@@ -18,7 +18,7 @@ class VerdictFields(Struct, gc=False):
     """What was said to one recipient."""
 
     recipient: str
-    status: Status
+    status: str
     response: str
     code: int
     enhanced: str | None
@@ -29,7 +29,7 @@ class UnknownFields(Struct, gc=False):
     """A recipient to whom nothing was said."""
 
     recipient: str
-    status: Status
+    status: str
     indoubt: bool
 
 
