@@ -183,19 +183,14 @@ class JSONLinesProtocol(Protocol):
         lines = self._lines
         if not lines:
             return
-        factory = self.factory
-        has_room, decode, start = (
-            self.holding.memory.has_room_to_take,
-            factory.decode,
-            factory.deliveries.start,
-        )
+        factory, has_room = self.factory, self.holding.memory.has_room_to_take
         while lines and self._in_flight < factory.max_in_flight and not self._output_full and has_room():
             line = lines.popleft()
             if line is None:
                 self._reject(id_at_the_start(self._buffer.heads.popleft()), factory.too_large())
             elif line and line != b"\r":
                 try:
-                    request = decode(line)
+                    request = factory.decode(line)
                 except Exception:
                     _log.failure("a line could not be decoded for a fault of this software")
                     request = Rejection(UNSET, InternalError(FAULT))
@@ -205,7 +200,7 @@ class JSONLinesProtocol(Protocol):
                     self._reject(*request)
                 else:
                     self._in_flight += 1
-                    start(request, self._answer_for(request.id), self)
+                    factory.deliveries.start(request, self._answer_for(request.id), self)
 
     # Replies out
 

@@ -35,6 +35,6 @@ def has_dotted_line(message: bytes) -> bool:
 #: For a test, which compares.
 IN_PYTHON: Final = (bare_line_ends, has_dotted_line)
 
-if not TYPE_CHECKING:
+if not TYPE_CHECKING:  # pragma: no branch  # so it is whenever it runs
     with suppress(ImportError):
         from ._line_ends import bare_line_ends, has_dotted_line
