@@ -4,6 +4,7 @@ What has come by the time that all have written is read at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Connection
@@ -181,6 +183,58 @@ def test_a_fault_with_what_was_read_ends_that_connection_alone(some: Any, logged
     assert here.heard == [b"250\r\n"] * 3
     assert [pair.heard.reason is None for pair in here.pairs] == [True, False, True]
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+def test_a_loss_that_cannot_be_told_keeps_nobody_else_waiting(some: Any, logged_failures: Any) -> None:
+    here = some()
+
+    def fail(reason: Any) -> None:
+        raise ZeroDivisionError
+
+    here.pairs[1].heard.connectionLost = fail
+    here.pairs[1].other.shutdown(socket.SHUT_WR)
+    here.pairs[0].other.send(b"250\r\n")
+    here.pairs[2].other.send(b"250\r\n")
+    assert here.arrivals.read(9) == 3
+    assert here.heard == [b"250\r\n", b"", b"250\r\n"]
+    assert len(logged_failures.flush(ZeroDivisionError)) == 1
+
+
+@pytest.mark.parametrize("end", [socket.SHUT_WR, None])
+def test_a_loss_has_the_words_that_the_reactor_gives_it(some: Any, end: int | None) -> None:
+    here = some(1)
+    pair = here.pairs[0]
+    if end is None:
+        pair.transport.doRead = lambda: CONNECTION_LOST
+        pair.other.send(b"x")
+    else:
+        pair.other.shutdown(end)
+    assert here.arrivals.read(9) == 1
+    expected = ConnectionLost() if end is None else ConnectionDone()
+    assert str(pair.heard.reason.value) == str(expected)
+    assert pair.heard.reason.type is type(expected)
+
+
+def test_where_nothing_more_can_be_opened_the_reactor_reads_as_ever(
+    some: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(select, "epoll", full)
+    here = some(1)
+    here.pairs[0].other.send(b"250\r\n")
+    assert (here.arrivals.read(9), repr(here.arrivals)) == (0, "<Arrivals on 0 sockets>")
+    assert here.pairs[0].transport in here.reactor.readers
+
+
+def test_a_session_alone_has_nobody_to_look_at() -> None:
+    departure = Departure(Readers(), alone=True)
+    pair = Pair(Readers())
+    departure.watch(pair.transport)
+    assert repr(departure.arrivals) == "<Arrivals on 0 sockets>"
+    pair.other.close()
+    pair.transport.connectionLost(OVER)
 
 
 def test_nothing_is_open_where_nobody_is_watched(some: Any) -> None:

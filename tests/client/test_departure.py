@@ -94,6 +94,25 @@ def test_one_that_raises_is_logged_and_takes_nobody_with_it(logged_failures: Any
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
 
 
+def test_a_signal_in_between_leaves_nobody_behind() -> None:
+    clock, said = Clock(), list[str]()
+    departure = Departure(clock)
+
+    class Interrupted(Saying):
+        def depart(self) -> None:
+            super().depart()
+            departure.add(Saying("next", said))
+            raise KeyboardInterrupt
+
+    departure.add(Interrupted("first", said))
+    with pytest.raises(KeyboardInterrupt):
+        clock.advance(0)
+    clock.advance(0)
+    departure.add(Saying("later", said))
+    clock.advance(0)
+    assert said == ["first", "next", "later"]
+
+
 # Sessions.
 
 

@@ -8,6 +8,7 @@ import select
 from contextlib import suppress
 from typing import Any, Final
 
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -37,26 +38,31 @@ class Arrivals:
     def __init__(self) -> None:
         self._epoll: Any = None
         self._transports: dict[int, Any] = {}
-        self._descriptors: dict[Any, int] = {}
+        #: by what id() says of the transport, which need not be hashable
+        self._descriptors: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Arrivals on {len(self._transports)} sockets>"
 
     def watch(self, transport: Any) -> None:
-        """Look for what comes on this one, where the system has a way to."""
+        """Look for what comes on this one, where the system has a way to, and room."""
         descriptor: int = transport.fileno()
         if descriptor < 0 or not hasattr(select, "epoll"):
             return
-        if self._epoll is None:
-            self._epoll = select.epoll()
-        self._epoll.register(descriptor, _READABLE)
+        try:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+            self._epoll.register(descriptor, _READABLE)
+        except OSError:
+            # No descriptor is left, or no watch: the reactor reads it, as ever.
+            return
         self._transports[descriptor] = transport
-        self._descriptors[transport] = descriptor
+        self._descriptors[id(transport)] = descriptor
 
     def forget(self, transport: Any) -> None:
         """Look no more; its socket may be closed by now."""
-        descriptor = self._descriptors.pop(transport, None)
-        if descriptor is None:
+        descriptor = self._descriptors.pop(id(transport), None)
+        if descriptor is None or self._transports.get(descriptor) is not transport:
             return
         del self._transports[descriptor]
         with suppress(OSError):
@@ -92,6 +98,18 @@ def _read(transport: Any) -> None:
         _log.failure("a fault with what was read")
         why = error
     if why is not None:
-        transport.stopReading()
-        transport.stopWriting()
-        transport.connectionLost(Failure(why))
+        try:
+            _disconnect(transport, why)
+        except Exception:
+            # There are others to read from.
+            _log.failure("a fault with a connection that was lost")
+
+
+def _disconnect(transport: Any, why: Exception) -> None:
+    """As the reactor does it, which gives reasons without Twisted's words for them."""
+    transport.stopReading()
+    if isinstance(why, ConnectionDone):
+        transport.readConnectionLost(Failure(ConnectionDone()))
+        return
+    transport.stopWriting()
+    transport.connectionLost(Failure(ConnectionLost() if isinstance(why, ConnectionLost) else why))

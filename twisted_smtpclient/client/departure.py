@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from .arrival import MOST, Arrivals
 from .connect import Reactor
 
-#: Octets that a session writes in this way in one turn: what Twisted's TCP sends
+#: Octets that a session writes in this way in one go: what Twisted's TCP sends
 #: at most with one call.  A server that reads as fast as we write would have all
 #: of a large content in one turn, and every other connection would wait for it.
 AT_ONCE: Final = 131072
@@ -38,14 +38,22 @@ class Departure:
     one.  Where one has answered by then, that is read, and answered in turn.
 
     :param reactor: tells when the turn is over.
+    :param alone: whether it is one session's own: then there is nobody whose reply
+        could have come while others write, and no socket is looked at.
     :ivar arrivals: the sockets that are looked at.
     """
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, *, alone: bool = False) -> None:
         self.arrivals = Arrivals()
+        self._alone = alone
         self._reactor = reactor
         self._due: list[Leaving] = []
         self._is_leaving = False
+
+    def watch(self, transport: Any) -> None:
+        """Read early what comes on this one."""
+        if not self._alone:
+            self.arrivals.watch(transport)
 
     def add(self, leaving: Leaving) -> None:
         """Have it write before the reactor waits again."""
@@ -55,14 +63,17 @@ class Departure:
 
     def _leave(self) -> None:
         self._is_leaving = True
-        left = MOST
-        read = self._all_depart(left)
-        while read and read < left:
-            left -= read
+        try:
+            left = MOST
             read = self._all_depart(left)
-        self._is_leaving = False
-        if self._due:
-            self._reactor.callLater(0, self._leave)
+            while read and read < left:
+                left -= read
+                read = self._all_depart(left)
+        finally:
+            # Whatever has come in between, such as a signal: others are still to leave.
+            self._is_leaving = False
+            if self._due:
+                self._reactor.callLater(0, self._leave)
 
     def _all_depart(self, most: int) -> int:
         """Who is due by now; how many have been answered since."""

@@ -92,7 +92,7 @@ class Exchange:
             self._departure = departure
             # Of many mails that are answered together the more the better.
             if not pipeline.chunked:
-                departure.arrivals.watch(transport)
+                departure.watch(transport)
         #: what leaves with the departure, and how many octets that is
         self._leaving: list[bytes] = []
         self._octets_leaving = 0

@@ -95,7 +95,7 @@ class Session(UnreachedESMTPClient):
         self._depth = depth
         self._idle_timeout = idle_timeout
         self._reactor = reactor
-        self._departure = departure or Departure(reactor)
+        self._departure = departure or Departure(reactor, alone=True)
         self.chronicle = chronicle or Chronicle(reactor.seconds)
         self._watch = Watch(reactor, lambda: self._guard(self._expired))
         self._parser = ReplyParser()

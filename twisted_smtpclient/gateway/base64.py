@@ -19,6 +19,9 @@ __all__ = ["decode_base64", "loose_message_in", "message_in"]
 #: The same, for a string with escapes: of "/" PHP makes "\\/".
 _decode: Final = msgspec.json.Decoder(bytes).decode
 
+#: Where it could not be built it is Python, which takes thrice the memory.
+_IS_FAST: Final = "C extension" in pybase64.get_version()
+
 _MARK: Final = 0x22
 
 
@@ -29,7 +32,7 @@ def message_in(raw: msgspec.Raw) -> bytes:
     :raises msgspec.MsgspecError: it is anything else, white space in it included.
     """
     value = memoryview(raw)
-    if value[0] == _MARK:
+    if _IS_FAST and value[0] == _MARK:
         try:
             return pybase64.b64decode(value[1:-1], validate=True)
         except ValueError:
