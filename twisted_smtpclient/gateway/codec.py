@@ -1,7 +1,7 @@
 """
 One line as one value: a request.
 
-A good request costs one decoding, two counts and the validation that the
+A good request costs one decoding, one count and the validation that the
 values of :mod:`twisted_smtpclient.smtp` do.  Whatever is not a good request
 is looked at again, at leisure, in :mod:`.complaint`.
 """
