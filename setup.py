@@ -42,12 +42,14 @@ COMPILED = [
     "gateway/amqp/publisher.py",
     "gateway/base64.py",
     "gateway/codec.py",
+    "gateway/conversation.py",
     "gateway/delivery.py",
     "gateway/framing.py",
     "gateway/holding.py",
     "gateway/journal.py",
     "gateway/memory.py",
     "gateway/reply.py",
+    "gateway/requests.py",
     "gateway/under_way.py",
 ]
 

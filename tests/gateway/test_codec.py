@@ -12,6 +12,7 @@ from msgspec import UNSET
 from tests.gateway.fakes import BASE64, LEGACY_LINES, MESSAGE, fields, line
 from tests.interpreted import interpreted
 from twisted_smtpclient.errors import InvalidRequest, RequestTooLarge
+from twisted_smtpclient.gateway import codec
 from twisted_smtpclient.gateway import schema
 from twisted_smtpclient.gateway.codec import (
     AnyRequest,
@@ -194,21 +195,30 @@ def test_a_server_that_is_named_again_is_the_same_object() -> None:
 
 @interpreted
 def test_no_more_servers_are_remembered_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RequestDecoder, "MAX_SERVERS", 3)
+    monkeypatch.setattr(codec, "MAX_SERVERS", 3)
     decoder = RequestDecoder()
     for port in range(1, 20):
         assert isinstance(decoder.decode(line(port=port)), Request)
-    assert len(decoder._servers) == 3
+    assert len(decoder._servers) == len(decoder._common_servers) == 3
 
 
 @interpreted
 def test_a_server_with_overlong_fields_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RequestDecoder, "MAX_KEY", 20)
+    monkeypatch.setattr(codec, "MAX_KEY", 20)
     decoder = RequestDecoder()
     decoder.decode(line(host="a" * 20))
     assert len(decoder._servers) == 1
     decoder.decode(line(host="a" * 21))
-    assert len(decoder._servers) == 1
+    assert len(decoder._servers) == len(decoder._common_servers) == 1
+
+
+def test_a_server_is_the_same_object_in_a_line_that_has_more() -> None:
+    decoder = RequestDecoder()
+    terms = {"port": 26, "tls": "NO", "auth": {"username": "a", "password": "b"}}
+    common, more = decoder.decode(line(**terms)), decoder.decode(line(**terms, trace=True))
+    assert isinstance(common, Request)
+    assert isinstance(more, Request)
+    assert common.server is more.server
 
 
 # base64
@@ -462,9 +472,12 @@ def test_a_probe_may_be_bounded_traced_and_written_down() -> None:
 @pytest.mark.parametrize("target", [1, "a"])
 def test_a_cancel_names_the_id_of_a_request(target: int | str) -> None:
     request = decode(json.dumps({"cancel": target}).encode())
-    assert request == CancelRequest(UNSET, target)
+    assert isinstance(request, CancelRequest)
+    assert (request.id, request.target) == (UNSET, target)
     request = decode(json.dumps({"id": "c", "cancel": target}).encode())
-    assert request == CancelRequest("c", target)
+    again = request
+    assert isinstance(again, CancelRequest)
+    assert (again.id, again.target) == ("c", target)
 
 
 def test_a_cancel_has_nothing_but_an_id_beside_it() -> None:

@@ -241,7 +241,7 @@ def test_what_has_not_ended_in_time_is_answered_shutting_down_with_what_is_known
 def test_a_deferred_that_knows_no_cancelling_is_answered_shutting_down_too() -> None:
     desk = Desk()
 
-    desk.agent.begin = lambda *_, **__: Deferred()  # type: ignore[method-assign]
+    desk.daemon.deliveries.begin = lambda *_, **__: Deferred()
     desk.start()
     fired = drained(desk, 0)
     desk.daemon.clock.advance(0)
@@ -255,7 +255,7 @@ def test_an_error_of_its_own_at_the_end_of_draining_is_told_as_it_is() -> None:
     def cancel(deferred: Deferred[DeliveryResult]) -> None:
         deferred.errback(errors.ResponseTimeout("too late"))
 
-    desk.agent.begin = lambda *_, **__: Deferred(cancel)  # type: ignore[method-assign]
+    desk.daemon.deliveries.begin = lambda *_, **__: Deferred(cancel)
     desk.start()
     drained(desk, 0)
     desk.daemon.clock.advance(0)

@@ -105,14 +105,14 @@ def test_a_fault_in_reading_a_line_is_an_internal_error_and_the_connection_goes_
     logged_failures: Any,
 ) -> None:
     client = Daemon().client()
-    good = client.daemon.factory.decode
+    good = client.protocol.conversation.decode
 
     def faulty(line: bytes | bytearray) -> Any:
         raise ZeroDivisionError
 
-    client.daemon.factory.decode = faulty
+    client.protocol.conversation.decode = faulty
     client.send(line(id=1))
-    client.daemon.factory.decode = good
+    client.protocol.conversation.decode = good
     assert client.reply()["error"] == "InternalError"
     assert len(logged_failures.flush(ZeroDivisionError)) == 1
     client.send(line(id=2))
@@ -336,7 +336,7 @@ def test_bad_lines_behind_an_unanswered_request_are_bounded_too() -> None:
     client.send(line(), *[b"x"] * 1000)
     client.daemon.clock.advance(0)
     assert not client.reading()
-    assert len(client.protocol._turns) == 10
+    assert client.protocol.conversation.in_flight == 10
     client.daemon.agent.deliveries[0].succeed()
     total = 0
     for _ in range(102):
@@ -348,7 +348,7 @@ def test_bad_lines_behind_an_unanswered_request_are_bounded_too() -> None:
 def test_no_more_bad_lines_are_answered_in_one_turn_than_the_bound() -> None:
     client = Daemon(max_in_flight=10).client()
     client.send(*[b"x"] * 25)
-    assert len(client.protocol._lines) == 15
+    assert client.protocol.conversation.lines == 15
     assert len(client.replies()) == 25
     assert client.transport.writes == 3
 
@@ -563,6 +563,6 @@ def test_a_message_is_held_once_and_its_line_not_at_all() -> None:
     client.send_octets(b"\n")
     held = [each for each in gc.get_objects() if isinstance(each, bytearray) and len(each) > 65536]
     assert not held
-    assert client.protocol._buffer.pending == 0
-    assert not client.protocol._lines
+    assert client.protocol.conversation.pending == 0
+    assert not client.protocol.conversation.lines
     assert len(client.daemon.agent.deliveries[0].content.message) == 900_000

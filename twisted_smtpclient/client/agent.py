@@ -27,7 +27,6 @@ from .connect import Connector, Reactor
 from .delivery import Delivery
 from .dispatch import Dispatch
 from .opener import Opener
-from .pending import Pending
 from .probe import Probes
 from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
@@ -57,6 +56,7 @@ class DeliveryAgent:
         server offers PIPELINING.
     :param messages_per_connection: a connection is closed after so many.
     :param idle_timeout: seconds for which an unused connection is kept.
+    :ivar begin: :meth:`deliver` for a gateway: see :meth:`.dispatch.Dispatch.begin`.
     :raises InvalidRequest: ``helo`` is no domain name or address literal.
     :raises ValueError: a limit is under 1.
     """
@@ -95,6 +95,8 @@ class DeliveryAgent:
         self._dispatch = Dispatch(
             reactor, self._opener, limit=connections_per_host, messages=messages_per_connection
         )
+        # Not a method, for to be passed on by Python costs more than all that it does.
+        self.begin = self._dispatch.begin
         self._probes = Probes(self._opener.open)
 
     def __repr__(self) -> str:
@@ -145,27 +147,6 @@ class DeliveryAgent:
             self._bound(delivery, deadline)
         result: Deferred[DeliveryResult] = delivery.result
         return result
-
-    def begin(
-        self,
-        server: Server,
-        envelope: Envelope,
-        content: Content,
-        *,
-        reuse: bool = True,
-        trace: Trace | None = None,
-    ) -> Pending:
-        """
-        As :meth:`deliver`, for a gateway that has checked what it gives.
-
-        :returns: what has of a Deferred no more than ``addCallbacks()``, once,
-            and ``cancel()``.
-        """
-        tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
-        pending: Pending = self._dispatch.deliver(
-            server, envelope, content, reuse, tracing, deferred=False
-        ).result
-        return pending
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:
         """End a delivery that is not done by then."""

@@ -5,7 +5,7 @@ next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -16,16 +16,16 @@ from ..smtp.content import Content
 from ..smtp.envelope import Envelope
 from ..smtp.limits import UNLIMITED
 from ..smtp.policy import Protocol, Server
+from ..smtp.trace import Trace
 from ..smtp.transaction import Transaction
 from .connect import Reactor
 from .delivery import Delivery, Share
 from .exchange import Exchange
 from .opener import Opener
+from .pending import Pending
 from .pool import Pool
 from .protocol import PipeliningESMTPClient
-
-if TYPE_CHECKING:
-    from .tracing import Tracing
+from .tracing import Tracing
 
 _log = Logger(__name__)
 
@@ -83,6 +83,26 @@ class Dispatch:
         else:
             self.pool.submit_alone(server, share)
         return delivery
+
+    def begin(
+        self,
+        server: Server,
+        envelope: Envelope,
+        content: Content,
+        *,
+        reuse: bool = True,
+        trace: Trace | None = None,
+    ) -> Pending:
+        """
+        As :meth:`DeliveryAgent.deliver() <.agent.DeliveryAgent.deliver>`, for a
+        gateway that has checked what it gives.
+
+        :returns: what has of a Deferred no more than ``addCallbacks()``, once,
+            and ``cancel()``.
+        """
+        tracing = None if trace is None else Tracing(trace, self._reactor.seconds)
+        pending: Pending = self.deliver(server, envelope, content, reuse, tracing, deferred=False).result
+        return pending
 
     def _assign(self, exchange: Exchange, share: Share) -> None:
         """The pool's choice: this mail goes on that session."""

@@ -14,7 +14,7 @@ import pybase64
 from ..errors import InvalidRequest
 from .schema import EXPECTED
 
-__all__ = ["decode_base64", "loose_message_in", "message_in"]
+__all__ = ["decode_base64", "loose_message_in", "message_in", "octets_of"]
 
 #: The same, for a string with escapes: of "/" PHP makes "\\/".
 _decode: Final = msgspec.json.Decoder(bytes).decode
@@ -34,10 +34,25 @@ def message_in(raw: msgspec.Raw) -> bytes:
     value = memoryview(raw)
     if _IS_FAST and value[0] == _MARK:
         try:
-            return pybase64.b64decode(value[1:-1], validate=True)
+            return pybase64.b64decode(value[1:-1], None, True)
         except ValueError:
             pass
     return _decode(raw)
+
+
+def octets_of(encoded: bytes | memoryview) -> bytes:
+    """
+    The same of a string of JSON that its marks were taken off.
+
+    :raises msgspec.MsgspecError: as there.
+    """
+    if _IS_FAST:
+        try:
+            # By position: a third of the time of 1 KiB would be the names'.
+            return pybase64.b64decode(encoded, None, True)
+        except ValueError:
+            pass
+    return _decode(b"".join((b'"', encoded, b'"')))
 
 
 def loose_message_in(raw: msgspec.Raw) -> bytes:

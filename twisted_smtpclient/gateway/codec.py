@@ -20,7 +20,7 @@ from ..smtp.credentials import Credentials
 from ..smtp.dsn import DSN, Notify, Return
 from ..smtp.envelope import Envelope, Recipient
 from ..smtp.policy import SUBMISSIONS_PORT, Mode, Protocol, Server, Timeouts, TLSMode
-from .base64 import loose_message_in, message_in
+from .base64 import loose_message_in, message_in, octets_of
 from .complaint import Rejection, check_spelling, check_uncommon, find_fault, given_in, id_at_the_start
 from .requests import AnyRequest, CancelRequest, ProbeRequest, Request
 from .schema import (
@@ -28,13 +28,14 @@ from .schema import (
     LEGACY,
     AuthFields,
     CancelFields,
+    CommonFields,
     DSNFields,
     ProbeFields,
     RawRequestFields,
     RecipientFields,
     RequestFields,
 )
-from .strings import strings_in
+from .strings import message_apart, strings_in
 
 __all__ = ["AnyRequest", "CancelRequest", "ProbeRequest", "Rejection", "Request", "RequestDecoder"]
 
@@ -62,6 +63,8 @@ _SESSION: Final = (
 
 #: All of a line's fields, and of those these: a third of what 15 attributes cost.
 _all_of: Final = msgspec.structs.astuple
+#: So many of the common ones make a server.
+_TERMS: Final = CommonFields.__struct_fields__.index("recipients")
 _session_of: Final = itemgetter(*map(RawRequestFields.__struct_fields__.index, _SESSION))
 
 #: Fields whose string is a member of an enum.
@@ -77,6 +80,13 @@ LONG: Final = 65536
 #: with it whatever it has in it.
 MAX_AGAIN: Final = 1024 * 1024
 
+#: Servers remembered, by either kind of key.  Each takes some 2 KiB, and its key the
+#: strings that are bounded below, so 12 MiB.
+MAX_SERVERS: Final = 1024
+#: Characters: three names of RFC 1035's 255, a digest, an address; a token,
+#: of which most are under 2500.
+MAX_KEY: Final = 4096
+
 #: What msgspec raises where a line is no JSON, or not such JSON.
 _REFUSALS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -91,80 +101,94 @@ class RequestDecoder:
     :param max_values: commas of a line at the most, and so its values.
     """
 
-    #: Servers remembered.  Each takes some 2 KiB, and its key the strings that
-    #: are bounded below, so 6 MiB.
-    MAX_SERVERS: Final = 1024
-    #: Characters: three names of RFC 1035's 255, a digest, an address; a token,
-    #: of which most are under 2500.
-    MAX_KEY: Final = 4096
-
     def __init__(self, max_values: int = MAX_VALUES) -> None:
         self._max_values = max_values
+        self._decode_common = msgspec.json.Decoder(CommonFields).decode
         self._decode = msgspec.json.Decoder(RawRequestFields).decode
         self._decode_probe = msgspec.json.Decoder(ProbeFields).decode
         self._decode_cancel = msgspec.json.Decoder(CancelFields).decode
+        #: by all the fields that make one, and by those that most lines have
         self._servers: dict[tuple[Any, ...], tuple[Server, int]] = {}
+        self._common_servers: dict[tuple[Any, ...], tuple[Server, int]] = {}
         #: the one named last: to compare costs half of what it costs to look up
         self._last_key: tuple[Any, ...] = ()
         self._last: tuple[Server, int] | None = None
 
     def decode(self, line: bytes | bytearray) -> AnyRequest | Rejection:
-        """
-        The request in ``line``, or what is wrong with it; never an exception.
-
-        Strings in the line are counted, and those that were put to use: where
-        there are no more, there was no field but those looked at here, none
-        given twice, and no recipient that is an object.  That is what most
-        requests are, and it is known without a look at the other 20 fields.
-        """
+        """The request in ``line``, or what is wrong with it; never an exception."""
         if len(line) > LONG and line.count(b",") > self._max_values:
             most = f"expected at most {self._max_values} values in a line, recipients included"
             return Rejection.of(id_at_the_start(bytes(line[:LONG])), RequestTooLarge(most))
+        apart = message_apart(line)
+        if apart is not None:
+            request = self._common(*apart)
+            if request is not None:
+                return request
         try:
             given = self._decode(line)
             given.message = message_in(given.message)  # type: ignore[assignment]  # raw until here
         except _REFUSALS:
             return self._decode_again(line)
-        recipients = given.recipients
-        if recipients is UNSET:
-            return self._uncommon(given, line)
+        return self._uncommon(given, line)
+
+    def _common(self, bare: bytes, message: bytes | memoryview, strings: int) -> Request | None:
+        """
+        The request in a line that has what most have; None where it has more, or a fault.
+
+        Its strings are counted, and those that were put to use: where there are
+        no more, there was no field but those looked at here, none given twice,
+        and the message is the line's own.
+
+        :param bare: the line without what stands in its message.
+        :param strings: how many there are.
+        """
         try:
-            server, strings = self._server(given)
+            given = self._decode_common(bare)
+            recipients = given.recipients
+            server, used = self._common_server(given)
             # The keys recipients and message, the message, the addresses.
-            strings += 3 + len(recipients)
+            used += 3 + len(recipients)
             if (request_id := given.id) is not UNSET:
-                strings += 2 if type(request_id) is str else 1
+                used += 2 if type(request_id) is str else 1
             if (sender := given.sender) is UNSET:
                 sender = None
             else:
-                strings += 1 if sender is None else 2
+                used += 1 if sender is None else 2
             if (reuse := given.reuse) is UNSET:
                 reuse = True
             else:
-                strings += 1
-            if strings_in(line) != strings:
-                return self._uncommon(given, line)
-            envelope = Envelope(sender, recipients)  # type: ignore[arg-type]  # strings all, by the count
-        except InvalidRequest as error:
-            return Rejection.of(given.id, error)
-        return Request(request_id, server, envelope, Content(given.message), reuse)
+                used += 1
+            if strings != used:
+                return None
+            envelope = Envelope(sender, recipients)
+            return Request(request_id, server, envelope, Content(octets_of(message)), reuse)
+        except (*_REFUSALS, InvalidRequest):
+            return None
 
-    def _server(self, given: RequestFields) -> tuple[Server, int]:
+    def _common_server(self, given: CommonFields) -> tuple[Server, int]:
         """The server, and how many strings of the line went into it."""
-        key = _session_of(_all_of(given))
+        key = _all_of(given)[:_TERMS]
         if self._last is not None and key == self._last_key:
             return self._last
-        known = self._servers.get(key)
+        known = self._common_servers.get(key)
         if known is None:
-            pairs = zip(_SESSION, key, strict=True)
+            terms = dict(zip(CommonFields.__struct_fields__, key, strict=False))
+            known = self._server_on(tuple([terms.get(name, UNSET) for name in _SESSION]))
+            _keep(self._common_servers, key, known)
+        self._last_key, self._last = key, known
+        return known
+
+    def _server(self, given: RequestFields) -> tuple[Server, int]:
+        """The same of a line that has more."""
+        return self._server_on(_session_of(_all_of(given)))
+
+    def _server_on(self, terms: tuple[Any, ...]) -> tuple[Server, int]:
+        known = self._servers.get(terms)
+        if known is None:
+            pairs = zip(_SESSION, terms, strict=True)
             session = {name: value for name, value in pairs if value is not UNSET}
             known = _server_of(session), _strings_used(session)
-            if _characters_in(session) > self.MAX_KEY:
-                return known
-            if len(self._servers) >= self.MAX_SERVERS:
-                del self._servers[next(iter(self._servers))]
-            self._servers[key] = known
-        self._last_key, self._last = key, known
+            _keep(self._servers, terms, known)
         return known
 
     def _uncommon(self, given: RequestFields, line: bytes | bytearray) -> Request | Rejection:
@@ -285,6 +309,14 @@ def _strings_used(value: object) -> int:
     if isinstance(value, (list, tuple)):
         return sum(map(_strings_used, value))
     return 0
+
+
+def _keep(servers: dict[tuple[Any, ...], tuple[Server, int]], key: Any, known: tuple[Server, int]) -> None:
+    """Remember a server, and forget the one that was remembered longest."""
+    if _characters_in(key) <= MAX_KEY:
+        if len(servers) >= MAX_SERVERS:
+            del servers[next(iter(servers))]
+        servers[key] = known
 
 
 def _characters_in(value: object) -> int:

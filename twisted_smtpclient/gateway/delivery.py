@@ -107,6 +107,7 @@ class Deliveries:
     :param memory: what they are counted in.
     :param key_ttl: seconds for which the outcome of a request with a key is
         kept.
+    :ivar begin: the deliverer's.
     :ivar draining: whether new requests are answered ShuttingDown.
     :ivar rejected: how many were answered without having been under way, by
         the error's name.
@@ -127,6 +128,7 @@ class Deliveries:
         self.clock = clock
         # Bound once, not for each delivery.
         self.seconds = clock.seconds
+        self.begin = deliverer.begin
         self.draining = False
         self.rejected: Counter[str] = Counter()
         self.wants_sample = False

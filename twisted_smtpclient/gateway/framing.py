@@ -5,7 +5,6 @@ A stream of octets as lines, of a bounded length, at a cost linear in theirs.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 __all__ = ["Line", "LineBuffer"]
@@ -44,7 +43,7 @@ class LineBuffer:
         """How many octets are held of a line that is not complete."""
         return len(self._tail)
 
-    def feed(self, data: bytes) -> Sequence[Line]:
+    def feed(self, data: bytes) -> list[Line]:
         """
         Take in ``data``.
 

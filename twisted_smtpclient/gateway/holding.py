@@ -32,14 +32,12 @@ class Holding:
 
     :param memory: what it is a share of.
     :param go_on: called where there is room again.
-    :ivar replies: octets of replies that wait for their turn.
     :ivar unsent: octets of replies that the client did not read yet.
     :ivar in_pieces: octets of a line that is not complete.
     """
 
     def __init__(self, memory: Memory, clock: IReactorTime, go_on: Callable[[], None]) -> None:
         self.memory = memory
-        self.replies = 0
         self.unsent = 0
         self.in_pieces = 0
         self._clock = clock
@@ -48,17 +46,18 @@ class Holding:
         self._in_lines = 0
         self._stall: IDelayedCall | None = None
 
-    def count(self, pending: int, waiting: int) -> bool:
+    def count(self, pending: int, waiting: int, replies: int) -> bool:
         """
         Tell the memory what is held now.
 
         :param pending: octets of a line that is not complete.
         :param waiting: octets of lines that were not taken yet.
+        :param replies: octets of replies that wait for their turn.
         :returns: whether there is room for more; if not, ``go_on`` is called
             when there is.
         """
         memory = self.memory
-        held = CLIENT + pending + waiting + self.replies + self.unsent
+        held = CLIENT + pending + waiting + replies + self.unsent
         if held != self._held or pending != self.in_pieces:
             memory.in_pieces += pending - self.in_pieces
             memory.in_lines += waiting - self._in_lines

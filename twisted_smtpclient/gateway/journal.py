@@ -50,7 +50,7 @@ _ONE: Final = {status.value: {status.value: 1} for status in Status}
 
 #: What took less than a second, as it is told: to format a number costs more than
 #: the rest of a line.
-_UNDER_A_SECOND: Final = [format(milliseconds / 1000, ".3f") for milliseconds in range(1000)]
+_UNDER_A_SECOND: Final = [f"{milliseconds / 1000:.3f} s" for milliseconds in range(1000)]
 
 #: What a server is called, but for UNIX sockets at odd places.
 _is_plain = re.compile(r"[!#-&(-~]+", re.ASCII).fullmatch
@@ -156,7 +156,8 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
     last_server: Server | None = None
     last_sender: str | None = None
     last_counts: dict[str, int] | None = None
-    name = words = outcome = ""
+    words = ""
+    told: dict[str, Any] = {}
     for server, sender, counts, error, seconds, _ in entries:
         # What is as it was with the one before is not made again.
         if (
@@ -168,21 +169,21 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
             name = _quoted(str(server))
             outcome = _outcome(counts, error)
             words = f"{name} from {sender!r}: {outcome}, "
-            last_server, last_sender, last_counts = server, sender, None if error is not None else counts
-        fields.append(
-            {
+            told = {
                 "server": name,
                 "sender": sender,
                 "outcome": outcome,
                 "counts": counts,
                 "error": None if error is None else wire_name(error),
-                "seconds": seconds,
             }
-        )
+            last_server, last_sender, last_counts = server, sender, None if error is not None else counts
+        each = told.copy()
+        each["seconds"] = seconds
+        fields.append(each)
         milliseconds = int(seconds * 1000 + 0.5)
         # Compiled, a format within costs twice as much as all the rest of the line.
-        took = _UNDER_A_SECOND[milliseconds] if 0 <= milliseconds < 1000 else format(seconds, ".3f")
-        lines.append(words + took + " s")
+        took = _UNDER_A_SECOND[milliseconds] if 0 <= milliseconds < 1000 else f"{seconds:.3f} s"
+        lines.append(words + took)
     return fields, lines
 
 

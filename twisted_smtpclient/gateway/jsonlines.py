@@ -1,8 +1,8 @@
 """
-Requests as lines of JSON over a stream: order, ids, back-pressure, half-close.
+Requests as lines of JSON over a stream: back-pressure, half-close, the drain.
 
-A client may send any number of lines without waiting.  Each gets one reply,
-as soon as it is there where the line had an ``id``, in turn where it had none.
+A client may send any number of lines without waiting; of their order and their
+replies :mod:`.conversation` knows.
 What a client can make the daemon hold is bounded: it is not read from while
 ``max_in_flight`` of its requests have no reply yet, while it does not read its
 replies, or while lines of it wait that were read before that was known.
@@ -10,11 +10,8 @@ replies, or while lines of it wait that were read before that was known.
 
 from __future__ import annotations
 
-from collections import deque
-from functools import partial
 from typing import Any, Final
 
-from msgspec import UNSET
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
@@ -30,15 +27,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from ..errors import DeliveryError, InternalError, QueueFull, RequestTooLarge
-from .codec import MAX_VALUES, Rejection, RequestDecoder
-from .complaint import id_at_the_start
-from .delivery import FAULT, Answer, Deliveries
-from .framing import Line, LineBuffer
+from .codec import MAX_VALUES, RequestDecoder
+from .conversation import Conversation
+from .delivery import Deliveries
 from .holding import CLIENT, Holding
 from .limit import MAX_CLIENTS, ClientLimit
-from .reply import encode_error, wire_name
-from .schema import RequestId
 from .token import TokenProtocol, Tokens, can_half_close
 from .under_way import RECIPIENT
 
@@ -55,22 +48,10 @@ MAX_IN_FLIGHT: Final = 1000
 MAX_BITE: Final = 65536
 MIN_BITE: Final = 4096
 
-#: What is said where a line was given up.
-NO_ROOM: Final = "no room for a line of this length, for --max-memory is used up"
-
 #: Seconds for a client to take its last replies when the daemon goes down.
 LINGER: Final = 2.0
 
 _log = Logger(__name__)
-
-
-class _Turn:
-    """The place in the order of a request without an id."""
-
-    __slots__ = ("reply",)
-
-    def __init__(self) -> None:
-        self.reply: bytes | None = None
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -92,16 +73,15 @@ class JSONLinesProtocol(Protocol):
 
     def __init__(self, factory: JSONLinesFactory) -> None:
         self.factory = factory
-        self._buffer = LineBuffer(factory.max_request)
-        #: Lines that were read and not taken yet: what one read gave.
-        self._lines: deque[Line] = deque()
-        #: Lines taken whose reply is not written: it is under way, waits for
-        #: its turn, or is due at the end of this turn of the reactor.
-        self._in_flight = 0
-        self._turns: deque[_Turn] = deque()
-        self._output: list[bytes] = []
+        self.conversation = Conversation(
+            factory.deliveries,
+            factory.decode,
+            self,
+            max_request=factory.max_request,
+            max_in_flight=factory.max_in_flight,
+            due=self._schedule,
+        )
         self.holding = Holding(factory.deliveries.memory, factory.clock, self._schedule)
-        self._output_full = False
         self._reading = True
         #: The client has said all that it had to say.
         self._ended = False
@@ -110,10 +90,13 @@ class JSONLinesProtocol(Protocol):
         self._end_of_turn: IDelayedCall | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<JSONLinesProtocol: {self._in_flight} in flight, {len(self._lines)} lines waiting, "
-            f"{'reading' if self._reading else 'not reading'}>"
-        )
+        reading = "reading" if self._reading else "not reading"
+        return f"<JSONLinesProtocol: {self.conversation.state()}, {reading}>"
+
+    @property
+    def is_read_from(self) -> bool:
+        """Whether what it sends is taken, as far as the transport has it."""
+        return self._reading
 
     # Connection
 
@@ -137,10 +120,7 @@ class JSONLinesProtocol(Protocol):
             self.transport.loseConnection()
             return
         self._ended = True
-        line = self._buffer.end()
-        if line != b"":
-            self._lines.append(line)
-        self._take()
+        self.conversation.end()
         self._schedule()
 
     def writeConnectionLost(self) -> None:
@@ -148,89 +128,31 @@ class JSONLinesProtocol(Protocol):
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self._closed = True
-        if self._in_flight or self._lines:
+        conversation = self.conversation
+        if conversation.in_flight or conversation.lines:
             _log.info(
                 "a client went away: {in_flight} requests run on, {dropped} lines were not taken",
-                in_flight=self._in_flight,
-                dropped=len(self._lines),
+                in_flight=conversation.in_flight,
+                dropped=conversation.lines,
             )
-        self._lines.clear()
-        self._turns.clear()
-        self._output.clear()
+        conversation.close()
         self.holding.end()
         if self._end_of_turn is not None:
             self._end_of_turn.cancel()
             self._end_of_turn = None
         self.factory.lost(self)
 
-    # Lines in
+    # Lines in, replies out
 
     def dataReceived(self, data: bytes) -> None:
-        if self._closed:
-            return
-        self._lines.extend(self._buffer.feed(data))
-        self._take()
-        self.settle()
+        if not self._closed:
+            self.conversation.feed(data)
+            self.settle()
 
     def give_up(self) -> None:
         """There is no room for the rest of the line that is not complete."""
-        head = self._buffer.give_up()
-        self._reject(id_at_the_start(head), QueueFull(NO_ROOM))
+        self.conversation.give_up()
         self._settle_memory()
-
-    def _take(self) -> None:
-        """Take lines for as long as there is room for their replies."""
-        lines = self._lines
-        if not lines:
-            return
-        factory, has_room = self.factory, self.holding.memory.has_room_to_take
-        while lines and self._in_flight < factory.max_in_flight and not self._output_full and has_room():
-            line = lines.popleft()
-            if line is None:
-                self._reject(id_at_the_start(self._buffer.heads.popleft()), factory.too_large())
-            elif line and line != b"\r":
-                try:
-                    request = factory.decode(line)
-                except Exception:
-                    _log.failure("a line could not be decoded for a fault of this software")
-                    request = Rejection(UNSET, InternalError(FAULT))
-                # It may be as long as the message, which alone is needed now.
-                del line
-                if isinstance(request, Rejection):
-                    self._reject(*request)
-                else:
-                    self._in_flight += 1
-                    factory.deliveries.start(request, self._answer_for(request.id), self)
-
-    # Replies out
-
-    def _answer_for(self, request_id: RequestId) -> Answer:
-        if request_id is not UNSET and request_id is not None:
-            return self._answer
-        turn = _Turn()
-        self._turns.append(turn)
-        return partial(self._answer_in_turn, turn)
-
-    def _reject(self, request_id: RequestId, error: DeliveryError) -> None:
-        self._in_flight += 1
-        self.factory.deliveries.rejected[wire_name(error)] += 1
-        self._answer_for(request_id)(encode_error(request_id, error))
-
-    def _answer(self, reply: bytes) -> None:
-        if self._closed:
-            return
-        self._output.append(reply)
-        if self._end_of_turn is None:
-            self._schedule()
-
-    def _answer_in_turn(self, turn: _Turn, reply: bytes) -> None:
-        turn.reply = reply
-        self.holding.replies += len(reply)
-        turns = self._turns
-        while turns and (reply_due := turns[0].reply) is not None:
-            turns.popleft()
-            self.holding.replies -= len(reply_due)
-            self._answer(reply_due)
 
     def _schedule(self) -> None:
         if self._end_of_turn is None and not self._closed:
@@ -238,19 +160,14 @@ class JSONLinesProtocol(Protocol):
 
     def _turn_ended(self) -> None:
         self._end_of_turn = None
-        self._write()
-        self._take()
-        self.settle()
-
-    def _write(self) -> None:
-        if self._output:
-            self._in_flight -= len(self._output)
-            self._output.append(b"")
-            octets = b"\n".join(self._output)
-            self._output.clear()
+        conversation = self.conversation
+        octets = conversation.fetch()
+        if octets:
             self.transport.write(octets)
-            if self._output_full:
+            if conversation.unread:
                 self.holding.unsent += len(octets)
+        conversation.take()
+        self.settle()
 
     # Flow
 
@@ -258,15 +175,17 @@ class JSONLinesProtocol(Protocol):
         """Go on reading, stop it, or close, as things stand."""
         if self._closed:
             return
-        if not self._in_flight and not self._lines and (self._ended or self.factory.deliveries.draining):
+        conversation = self.conversation
+        is_idle = not conversation.in_flight and not conversation.lines
+        if is_idle and (self._ended or self.factory.deliveries.draining):
             self._close()
             return
-        room = self._settle_memory() and self._in_flight < self.factory.max_in_flight
-        self._read_on(room and not self._lines and not self._output_full)
+        self._read_on(self._settle_memory() and conversation.has_room)
 
     def _settle_memory(self) -> bool:
         """Count what is held; whether there is room for more."""
-        has_room = self.holding.count(self._buffer.pending, sum(map(len, filter(None, self._lines))))
+        conversation = self.conversation
+        has_room = self.holding.count(conversation.pending, conversation.waiting, conversation.in_turns)
         if self.holding.memory.has_too_many_pieces:
             self.factory.give_up_one()
         return has_room
@@ -302,13 +221,13 @@ class JSONLinesProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The client does not read its replies."""
-        self._output_full = True
+        self.conversation.unread = True
         self.holding.stalls(self._stalled)
         self._read_on(False)
 
     def resumeProducing(self) -> None:
         """It does again."""
-        self._output_full = False
+        self.conversation.unread = False
         self.holding.goes_on()
         self._schedule()
 
@@ -381,13 +300,9 @@ class JSONLinesFactory(Factory):
         return {
             "clients": len(self.clients),
             "clients_accepted": self._accepted,
-            "clients_paused": sum(not client._reading for client in admitted),
-            "requests_waiting": sum(len(client._lines) for client in admitted),
+            "clients_paused": sum(not client.is_read_from for client in admitted),
+            "requests_waiting": sum(client.conversation.lines for client in admitted),
         }
-
-    def too_large(self) -> RequestTooLarge:
-        """What is said of a line over the limit."""
-        return RequestTooLarge(f"expected a line of at most {self.max_request} octets")
 
     def drain(self, seconds: float) -> Deferred[None]:
         """

@@ -217,7 +217,7 @@ class Delivering(UnderWay[Request]):
         request, deliveries = self.request, self._deliveries
         if request.key is not None:
             return deliveries.keys.deliver(request.key, request, self.trace, lambda: self._reason)
-        return deliveries.deliverer.begin(
+        return deliveries.begin(
             request.server, request.envelope, request.content, reuse=request.reuse, trace=self.trace
         )
 
