@@ -56,6 +56,7 @@ COMPILED = [
 #: What is written in C, for each octet is looked at: of a module in Python, which
 #: tells the same where this is not there.
 IN_C = {
+    "twisted_smtpclient.smtp._forward_path": "twisted_smtpclient/smtp/_forward_path.c",
     "twisted_smtpclient.smtp._line_ends": "twisted_smtpclient/smtp/_line_ends.c",
     "twisted_smtpclient.gateway._strings": "twisted_smtpclient/gateway/_strings.c",
 }

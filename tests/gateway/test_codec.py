@@ -12,8 +12,7 @@ from msgspec import UNSET
 from tests.gateway.fakes import BASE64, LEGACY_LINES, MESSAGE, fields, line
 from tests.interpreted import interpreted
 from twisted_smtpclient.errors import InvalidRequest, RequestTooLarge
-from twisted_smtpclient.gateway import codec
-from twisted_smtpclient.gateway import schema
+from twisted_smtpclient.gateway import codec, schema
 from twisted_smtpclient.gateway.codec import (
     AnyRequest,
     CancelRequest,

@@ -126,8 +126,8 @@ def test_the_way_of_a_mail_is_compiled_and_its_sources_are_there_too(installed: 
     code = (
         "from twisted_smtpclient.client import dispatch\n"
         "from twisted_smtpclient.gateway import _strings\n"
-        "from twisted_smtpclient.smtp import _line_ends, pipeline, policy\n"
-        "modules = (dispatch, pipeline, _strings, _line_ends, policy)\n"
+        "from twisted_smtpclient.smtp import _forward_path, _line_ends, pipeline, policy\n"
+        "modules = (dispatch, pipeline, _strings, _line_ends, _forward_path, policy)\n"
         "print(*(module.__file__.rpartition('.')[2] for module in modules))"
     )
     assert run(installed / "python", "-c", code, cwd=tmp_path).split() == ["so"] * 4 + ["py"]
@@ -166,7 +166,11 @@ def test_a_wheel_is_built_without_what_the_compiler_objects_to(
     with zipfile.ZipFile(next((tmp_path / "wheel").glob("*.whl"))) as wheel:
         compiled = [name for name in wheel.namelist() if name.endswith(".so")]
     # What is C by hand is not that compiler's.
-    assert sorted(Path(name).name.partition(".")[0] for name in compiled) == ["_line_ends", "_strings"]
+    assert sorted(Path(name).name.partition(".")[0] for name in compiled) == [
+        "_forward_path",
+        "_line_ends",
+        "_strings",
+    ]
 
 
 def test_the_sdist_holds_what_it_takes_to_test_and_to_read(distributions: dict[str, Path]) -> None:

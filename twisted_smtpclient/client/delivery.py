@@ -253,10 +253,10 @@ class Delivery:
         # Each knows the other: a circle would keep the content in memory
         # until the next collection.
         self.shares.clear()
-        if isinstance(outcome, DeliveryError):
-            self.result.errback(outcome)
-        else:
+        if isinstance(outcome, DeliveryResult):
             self.result.callback(outcome)
+        else:
+            self.result.errback(outcome)
 
 
 def _accepted(entry: RecipientStatus) -> bool:

@@ -24,12 +24,13 @@ class Pending:
     :ivar called: whether the outcome was told.
     """
 
-    __slots__ = ("_callback", "_cancelled", "_errback", "_outcome", "called")
+    __slots__ = ("_callback", "_cancelled", "_errback", "_failed", "_outcome", "called")
 
     def __init__(self, cancelled: Callable[[Any], None]) -> None:
         self.called = False
         self._cancelled: Callable[[Any], None] | None = cancelled
         self._outcome: Any = None
+        self._failed = False
         self._callback: Callable[[Any], object] | None = None
         self._errback: Callable[[Any], object] | None = None
 
@@ -49,6 +50,7 @@ class Pending:
         """It has come to nothing, for this reason; the listener is given a Failure."""
         self.called = True
         self._outcome = Failure(error)
+        self._failed = True
         self._tell()
 
     def cancel(self) -> None:
@@ -66,7 +68,8 @@ class Pending:
         self._callback = self._errback = None
         outcome, self._outcome = self._outcome, None
         try:
-            if isinstance(outcome, Failure):
+            # Not by its class: to ask for one that is not compiled takes long.
+            if self._failed:
                 errback(outcome)
             else:
                 callback(outcome)

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from twisted.logger import Logger
 
 from ..errors import DeliveryError, InternalError, QueueFull, RequestTooLarge
-from .codec import AnyRequest, Rejection
+from .codec import AnyRequest, Rejection, Request
 from .complaint import id_at_the_start
 from .framing import Line, LineBuffer
 from .reply import encode_error, wire_name
@@ -164,11 +164,12 @@ class Conversation:
         request = self._decoded(line)
         # It may be as long as the message, which alone is needed now.
         del line
-        if isinstance(request, Rejection):
+        # Asked for first is what most are, and what is compiled.
+        if not isinstance(request, Request) and isinstance(request, Rejection):
             self._reject(request.id, request.error)
-        else:
-            self.in_flight += 1
-            self._deliveries.start(request, self._answer_for(request.id), self._client)
+            return
+        self.in_flight += 1
+        self._deliveries.start(request, self._answer_for(request.id), self._client)
 
     def _decoded(self, line: bytes | bytearray) -> AnyRequest | Rejection:
         try:

@@ -26,9 +26,9 @@ from .reply import wire_name
 
 __all__ = ["MAX_LINES", "Entry", "Journal"]
 
-#: Lines of one event; some 100 octets each, so 10 KiB.  With more the cost of
+#: Lines of one event; some 100 octets each, so 25 KiB.  With more the cost of
 #: an event is no longer what counts.
-MAX_LINES: Final = 100
+MAX_LINES: Final = 250
 
 #: Seconds between two events.  A turn of a busy daemon lasts a millisecond and
 #: ends some ten deliveries, so an event for each of them cost 8 µs a delivery;

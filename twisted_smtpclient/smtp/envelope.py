@@ -16,6 +16,7 @@ import idna
 
 from ..errors import InvalidRequest
 from .dsn import DSN, notify_parameter, orcpt_parameter
+from .forward_path import plain_rcpt
 from .given import (
     Addresses,
     Flag,
@@ -142,10 +143,10 @@ class Recipient:
         parameters: OptionalParameters = None,
     ) -> None:
         asked_for = parameters or notify is not None or orcpt is not None
-        if not asked_for and type(address) is str and len(address) <= MAX_PLAIN and _is_plain(address):
-            # The same as below, at half the cost.
+        if not asked_for and type(address) is str and (command := plain_rcpt(address)) is not None:
+            # The same as below, at a fraction of the cost.
             self.address = address
-            self.command = f"RCPT TO:<{address}>\r\n".encode("ascii")
+            self.command = command
             self.needs_smtputf8 = False
             self.asks = None
             return
