@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from twisted_smtpclient.smtp import line_ends
 
-BARE_IN_PYTHON, DOTTED_IN_PYTHON = line_ends.IN_PYTHON
+BARE_IN_PYTHON, SURVEY_IN_PYTHON, DOTTED_IN_PYTHON = line_ends.IN_PYTHON
 
 BARE = [line_ends.bare_line_ends, BARE_IN_PYTHON]
+SURVEY = [line_ends.survey, SURVEY_IN_PYTHON]
 DOTTED = [line_ends.has_dotted_line, DOTTED_IN_PYTHON]
 
 octets = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"a", b"\0", b"\xff", b"x" * 70])).map(
@@ -37,6 +38,25 @@ def dotted(message: bytes) -> bool:
 def test_each_line_end_that_is_not_crlf_is_counted(message: bytes) -> None:
     for count in BARE:
         assert count(message) == bare(message)
+    for look in SURVEY:
+        assert look(message) == (bare(message), not message.isascii())
+
+
+@pytest.mark.parametrize("look", SURVEY)
+@pytest.mark.parametrize("octet", [b"\r", b"\n", b"\x80", b"\xff"])
+def test_one_octet_is_found_wherever_it_stands(look: Any, octet: bytes) -> None:
+    for length in (*range(1, 40), 100, 600):
+        for place in range(length):
+            message = b"a" * place + octet + b"a" * (length - place - 1)
+            assert look(message) == (bare(message), not message.isascii()), (length, place)
+            broken = message[:place] + b"\r\n" + message[place:]
+            assert look(broken) == (bare(broken), not broken.isascii()), (length, place)
+
+
+@pytest.mark.parametrize("look", SURVEY)
+@pytest.mark.parametrize("octets", [b"", b"\n" * 1000, b"\r" * 1000, b"\r\n" * 500, b"\n\r" * 500])
+def test_none_is_too_many_to_be_counted(look: Any, octets: bytes) -> None:
+    assert look(octets) == (bare(octets), False)
 
 
 @given(octets)

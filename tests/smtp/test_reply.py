@@ -307,7 +307,8 @@ def test_a_text_that_is_not_utf8_can_be_printed() -> None:
     ],
 )
 def test_the_enhanced_code_stands_at_the_start_of_the_text(line: bytes, code: str) -> None:
-    assert str(Reply(int(line[:3]), (line,)).enhanced) == code
+    reply = Reply(int(line[:3]), (line,))
+    assert str(reply.enhanced) == reply.enhanced_text == code
 
 
 def test_the_enhanced_code_is_the_one_of_the_first_line() -> None:
@@ -317,9 +318,9 @@ def test_the_enhanced_code_is_the_one_of_the_first_line() -> None:
 
 
 def test_an_enhanced_code_that_contradicts_the_reply_code_is_none() -> None:
-    assert Reply(550, (b"550 2.0.0 ok",)).enhanced is None
-    assert Reply(250, (b"250 5.7.1 no",)).enhanced is None
-    assert Reply(354, (b"354 2.0.0 go",)).enhanced is None
+    for line in (b"550 2.0.0 ok", b"250 5.7.1 no", b"354 2.0.0 go", b"550 2.10.0 ok"):
+        reply = Reply(int(line[:3]), (line,))
+        assert reply.enhanced is reply.enhanced_text is None
 
 
 @pytest.mark.parametrize(
@@ -338,7 +339,8 @@ def test_an_enhanced_code_that_contradicts_the_reply_code_is_none() -> None:
     ],
 )
 def test_what_is_no_enhanced_code_is_none(text: bytes) -> None:
-    assert Reply(250, (b"250" + text,)).enhanced is None
+    reply = Reply(250, (b"250" + text,))
+    assert reply.enhanced is reply.enhanced_text is None
 
 
 def test_replies_are_equal_by_what_they_say() -> None:

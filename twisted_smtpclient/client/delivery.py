@@ -253,10 +253,14 @@ class Delivery:
         # Each knows the other: a circle would keep the content in memory
         # until the next collection.
         self.shares.clear()
-        if isinstance(outcome, DeliveryResult):
-            self.result.callback(outcome)
+        result = self.result
+        if not isinstance(outcome, DeliveryResult):
+            result.errback(outcome)
+        elif isinstance(result, Pending):
+            # Known to the compiler, so it is called at once.
+            result.callback(outcome)
         else:
-            self.result.errback(outcome)
+            result.callback(outcome)
 
 
 def _accepted(entry: RecipientStatus) -> bool:

@@ -121,7 +121,8 @@ class RequestDecoder:
             return Rejection.of(id_at_the_start(bytes(line[:LONG])), RequestTooLarge(most))
         apart = message_apart(line)
         if apart is not None:
-            request = self._common(*apart)
+            bare, message, strings = apart
+            request = self._common(bare, message, strings)
             if request is not None:
                 return request
         try:

@@ -136,7 +136,7 @@ class Deliveries:
         self.memory = memory or Memory()
         self.keys = Keys(self._deliver, clock, self.memory, ttl=key_ttl)
         #: by client, for whom to look through all would be to wait for others
-        self._under_way: dict[object, set[UnderWay[Any]]] = {}
+        self._under_way: dict[object, set[UnderWay]] = {}
         self._drained: list[Deferred[None]] = []
         self._end_of_draining: IDelayedCall | None = None
 
@@ -182,7 +182,7 @@ class Deliveries:
         else:
             self._begin(Probing(self, request, tell, client, as_it_is=True))
 
-    def _begin(self, under_way: UnderWay[Any]) -> None:
+    def _begin(self, under_way: UnderWay) -> None:
         client = under_way.client
         theirs = self._under_way.get(client)
         if theirs is None:
@@ -224,7 +224,7 @@ class Deliveries:
         self._drained.append(drained)
         return drained.addCallback(stop_waiting)
 
-    def ended(self, under_way: UnderWay[Any]) -> None:
+    def ended(self, under_way: UnderWay) -> None:
         """For a request to say: it is over."""
         self.memory.give_back(under_way.cost)
         theirs = self._under_way[under_way.client]

@@ -175,6 +175,8 @@ def _told(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
                 "outcome": outcome,
                 "counts": counts,
                 "error": None if error is None else wire_name(error),
+                # Each has its own, in a copy that need not grow for it.
+                "seconds": seconds,
             }
             last_server, last_sender, last_counts = server, sender, None if error is not None else counts
         each = told.copy()

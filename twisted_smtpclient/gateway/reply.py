@@ -5,7 +5,6 @@ One outcome as one line: the reply to a request.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -79,9 +78,6 @@ class Ask(NamedTuple):
     trace: Trace
     tell_trace: bool
 
-
-#: Told for each recipient, of the few that there are.
-_text_of = lru_cache(maxsize=256)(str)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -190,7 +186,7 @@ def _delivery_status(recipients: Sequence[RecipientStatus]) -> list[VerdictField
             status._value_,
             reply.text,
             reply.code,
-            None if (enhanced := reply.enhanced) is None else _text_of(enhanced),
+            reply.enhanced_text,
             command,
         )
         for recipient, status, reply, command, in_doubt in recipients

@@ -6,7 +6,7 @@ answered exactly once, told to the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall
@@ -66,10 +66,8 @@ RECIPIENT: Final = 512
 
 _log = Logger(__name__)
 
-R = TypeVar("R", Request, ProbeRequest)
 
-
-class UnderWay(Generic[R]):
+class UnderWay:
     """
     A request under way, whatever it asks for.
 
@@ -89,7 +87,7 @@ class UnderWay(Generic[R]):
     def __init__(
         self,
         deliveries: Deliveries,
-        request: R,
+        request: Request | ProbeRequest,
         answer: Answer | Tell,
         client: object,
         *,
@@ -97,7 +95,7 @@ class UnderWay(Generic[R]):
     ) -> None:
         self.client: object = client
         self.cost: int = REQUEST + _extra_of(request)
-        self.request: R = request
+        self.request: Request | ProbeRequest = request
         self.trace: Trace | None = None
         self._deliveries: Deliveries = deliveries
         self._answer: Callable[[Any], None] = answer
@@ -193,10 +191,10 @@ class UnderWay(Generic[R]):
         deliveries.ended(self)
 
 
-class Delivering(UnderWay[Request]):
+class Delivering(UnderWay):
     """A mail."""
 
-    __slots__ = ()
+    __slots__ = ("_mail",)
 
     def __init__(
         self,
@@ -208,13 +206,15 @@ class Delivering(UnderWay[Request]):
         as_it_is: bool = False,
     ) -> None:
         super().__init__(deliveries, request, answer, client, as_it_is=as_it_is)
+        #: the request, as what it is
+        self._mail = request
         content = request.content
         # In the form of the wire it is another copy, where that differs.
         copies = 1 if content.size == len(content.message) else 2
         self.cost += copies * content.size + RECIPIENT * len(request.envelope.recipients)
 
     def _hand_over(self) -> Any:
-        request, deliveries = self.request, self._deliveries
+        request, deliveries = self._mail, self._deliveries
         if request.key is not None:
             return deliveries.keys.deliver(request.key, request, self.trace, lambda: self._reason)
         return deliveries.begin(
@@ -222,16 +222,16 @@ class Delivering(UnderWay[Request]):
         )
 
     def _encoded(self, outcome: DeliveryResult, ask: Ask | None) -> Any:
-        return encode_result(self.request.id, outcome, ask)
+        return encode_result(self._mail.id, outcome, ask)
 
     def _told(
         self, recipients: Sequence[RecipientStatus], error: DeliveryError | None, seconds: float
     ) -> None:
-        request, journal = self.request, self._deliveries.journal
+        request, journal = self._mail, self._deliveries.journal
         journal.tell(request.server, request.envelope.sender, recipients, error, seconds, self.trace)
 
 
-class Probing(UnderWay[ProbeRequest]):
+class Probing(UnderWay):
     """A look at a server."""
 
     __slots__ = ()

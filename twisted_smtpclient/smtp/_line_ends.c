@@ -5,6 +5,7 @@
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdint.h>
 #include <string.h>
 
 static const char *
@@ -14,15 +15,11 @@ next(const char *from, const char *end, int octet)
     return from < end ? memchr(from, octet, (size_t)(end - from)) : NULL;
 }
 
-static PyObject *
-bare_line_ends(PyObject *module, PyObject *message)
+static Py_ssize_t
+count_bare(const char *octets, const char *end)
 {
-    Py_buffer octets;
-    if (PyObject_GetBuffer(message, &octets, PyBUF_SIMPLE) < 0)
-        return NULL;
-    const char *end = (const char *)octets.buf + octets.len;
-    const char *feed = next(octets.buf, end, '\n');
-    const char *carriage = next(octets.buf, end, '\r');
+    const char *feed = next(octets, end, '\n');
+    const char *carriage = next(octets, end, '\r');
     Py_ssize_t bare = 0;
     /* Each is the next of its kind that is not counted yet. */
     while (feed != NULL || carriage != NULL) {
@@ -37,8 +34,49 @@ bare_line_ends(PyObject *module, PyObject *message)
             bare++;
         carriage = next(carriage + 1, end, '\r');
     }
+    return bare;
+}
+
+static int
+is_eight_bit(const char *octets, const char *end)
+{
+    uint64_t all = 0, word;
+    for (; end - octets >= (Py_ssize_t)sizeof word; octets += sizeof word) {
+        memcpy(&word, octets, sizeof word);
+        all |= word;
+    }
+    for (; octets < end; octets++)
+        all |= (unsigned char)*octets;
+    /* The first bit of each of eight. */
+    return (all & UINT64_C(0x8080808080808080)) != 0;
+}
+
+static PyObject *
+bare_line_ends(PyObject *module, PyObject *message)
+{
+    Py_buffer octets;
+    if (PyObject_GetBuffer(message, &octets, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_ssize_t bare = count_bare(octets.buf, (const char *)octets.buf + octets.len);
     PyBuffer_Release(&octets);
     return PyLong_FromSsize_t(bare);
+}
+
+static PyObject *
+survey(PyObject *module, PyObject *message)
+{
+    Py_buffer octets;
+    if (PyObject_GetBuffer(message, &octets, PyBUF_SIMPLE) < 0)
+        return NULL;
+    const char *end = (const char *)octets.buf + octets.len;
+    PyObject *bare = PyLong_FromSsize_t(count_bare(octets.buf, end));
+    PyObject *eight_bit = is_eight_bit(octets.buf, end) ? Py_True : Py_False;
+    PyBuffer_Release(&octets);
+    if (bare == NULL)
+        return NULL;
+    PyObject *both = PyTuple_Pack(2, bare, eight_bit);
+    Py_DECREF(bare);
+    return both;
 }
 
 static PyObject *
@@ -61,6 +99,7 @@ has_dotted_line(PyObject *module, PyObject *message)
 
 static PyMethodDef functions[] = {
     {"bare_line_ends", bare_line_ends, METH_O, NULL},
+    {"survey", survey, METH_O, NULL},
     {"has_dotted_line", has_dotted_line, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -16,7 +16,7 @@ from typing import Final
 
 from ..errors import InvalidRequest
 from .given import Flag, Octets, TryOrDepend, mypyc_attr
-from .line_ends import bare_line_ends, has_dotted_line
+from .line_ends import has_dotted_line, survey
 from .policy import Mode
 
 #: A block of a large content.  Twice the 64 KiB at which a Twisted transport
@@ -80,11 +80,11 @@ class Content:
         self.message = message
         self.binary = binary
         self.eightbitmime = eightbitmime
-        self.eight_bit = not message.isascii()
+        bare, self.eight_bit = survey(message)
         self.plain = not (binary or self.eight_bit)
         self.small = len(message) <= SMALL
         # Each bare LF or CR gains an octet.
-        gained = 0 if binary else bare_line_ends(message)
+        gained = 0 if binary else bare
         self.size = len(message) + gained
         self._canonical = not gained
         self._bdat: bytes | None = message if self._canonical else None

@@ -27,14 +27,23 @@ def bare_line_ends(message: bytes) -> int:
     return message.count(b"\r") + message.count(b"\n") - 2 * message.count(b"\r\n")
 
 
+#: The same whatever takes its place below.
+_bare_line_ends: Final = bare_line_ends
+
+
+def survey(message: bytes) -> tuple[int, bool]:
+    """How many there are, and whether an octet is over 127."""
+    return _bare_line_ends(message), not message.isascii()
+
+
 def has_dotted_line(message: bytes) -> bool:
     """Whether a line begins with a dot; lines end with LF."""
     return message.startswith(b".") or b"\n." in message
 
 
 #: For a test, which compares.
-IN_PYTHON: Final = (bare_line_ends, has_dotted_line)
+IN_PYTHON: Final = (bare_line_ends, survey, has_dotted_line)
 
 if not TYPE_CHECKING:  # pragma: no branch  # so it is whenever it runs
     with suppress(ImportError):
-        from ._line_ends import bare_line_ends, has_dotted_line
+        from ._line_ends import bare_line_ends, has_dotted_line, survey

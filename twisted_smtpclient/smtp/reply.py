@@ -83,10 +83,18 @@ _COMMON_ENHANCED: Final = {
 }
 
 
+#: The same as text, without that space.
+_COMMON_TEXTS: Final = {octets: octets[:5].decode("ascii") for octets in _COMMON_ENHANCED}
+
+
 @lru_cache(maxsize=256)
 def _enhanced(text: bytes) -> EnhancedStatusCode:
     """Servers say few of them, and one of those for each recipient."""
     return EnhancedStatusCode(*map(int, text.split(b".")))
+
+
+#: Told for each recipient, of the few that there are.
+_text_of = lru_cache(maxsize=256)(str)
 
 
 @mypyc_attr(acyclic=True)
@@ -173,6 +181,17 @@ class Reply:
                 return None
             enhanced = _enhanced(match[0])
         return enhanced if enhanced.klass == self.code // 100 else None
+
+    @property
+    def enhanced_text(self) -> str | None:
+        """The same as text, such as ``5.1.1``."""
+        line = self.lines[0]
+        text = _COMMON_TEXTS.get(line[4:10])
+        if text is not None:
+            # The class is the first digit of the reply code.
+            return text if line[:1] == line[4:5] else None
+        enhanced = self.enhanced
+        return None if enhanced is None else _text_of(enhanced)
 
 
 class ReplyParser:
