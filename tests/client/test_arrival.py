@@ -276,6 +276,9 @@ class Answering:
         self.departed += 1
         self.pair.other.send(b"250\r\n")
 
+    def take_turn(self) -> None:
+        raise AssertionError("it has called none")
+
 
 def test_who_is_answered_at_once_does_not_keep_the_reactor_waiting(some: Any) -> None:
     reactor = Readers()

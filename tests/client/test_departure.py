@@ -40,6 +40,9 @@ class Saying:
         if self.error is not None:
             raise self.error
 
+    def take_turn(self) -> None:
+        self.depart()
+
 
 def numbered(size: int, number: int = 0) -> bytes:
     """A message of which each line says where it stands, so that none can be missed or moved."""
@@ -48,6 +51,53 @@ def numbered(size: int, number: int = 0) -> bytes:
 
 
 # The departure.
+
+
+def test_all_whose_turn_it_is_take_it_in_one_call_in_order() -> None:
+    clock, said = Clock(), list[str]()
+    departure = Departure(clock)
+    for name in "cab":
+        departure.call_turn(Saying(name, said))
+    (call,) = clock.getDelayedCalls()
+    assert (call.getTime(), said) == (clock.seconds(), [])
+    clock.advance(0)
+    assert said == ["c", "a", "b"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_turn_that_is_called_in_another_s_is_a_later_one() -> None:
+    clock, said = Clock(), list[str]()
+    departure = Departure(clock)
+
+    class Calling(Saying):
+        def take_turn(self) -> None:
+            super().take_turn()
+            departure.call_turn(Saying("next", said))
+
+    departure.call_turn(Calling("first", said))
+    departure.call_turn(Saying("second", said))
+    clock.advance(0)
+    assert said == ["first", "second", "next"]
+
+
+def test_a_signal_in_a_turn_takes_no_other_one_away() -> None:
+    clock, said = Clock(), list[str]()
+    departure = Departure(clock)
+
+    class Interrupted(Saying):
+        def take_turn(self) -> None:
+            super().take_turn()
+            departure.call_turn(Saying("next", said))
+            raise KeyboardInterrupt
+
+    departure.call_turn(Interrupted("first", said))
+    departure.call_turn(Saying("second", said))
+    with pytest.raises(KeyboardInterrupt):
+        clock.advance(0)
+    clock.advance(0)
+    departure.call_turn(Saying("later", said))
+    clock.advance(0)
+    assert said == ["first", "second", "next", "later"]
 
 
 def test_all_who_have_to_say_something_in_one_turn_leave_in_one_call_in_order() -> None:

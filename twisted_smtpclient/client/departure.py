@@ -21,7 +21,10 @@ _log = Logger(__name__)
 
 
 class Leaving(Protocol):
-    """Who has something to write."""
+    """Who has something to write, or will have."""
+
+    def take_turn(self) -> None:
+        """All is given that is given in one turn of the reactor; raises nothing."""
 
     def depart(self) -> None:
         """Write it now."""
@@ -47,6 +50,7 @@ class Departure:
         self.arrivals = Arrivals()
         self._alone = alone
         self._reactor = reactor
+        self._turns: list[Leaving] = []
         self._due: list[Leaving] = []
         self._is_leaving = False
 
@@ -54,6 +58,29 @@ class Departure:
         """Read early what comes on this one."""
         if not self._alone:
             self.arrivals.watch(transport)
+
+    def call_turn(self, leaving: Leaving) -> None:
+        """
+        Have it take its turn in a moment, with all others whose turn it is by then.
+
+        One delayed call for each was a tenth of what the reactor took for a mail.
+        """
+        if not self._turns:
+            self._reactor.callLater(0, self._take_turns)
+        self._turns.append(leaving)
+
+    def _take_turns(self) -> None:
+        turns, self._turns = self._turns, []
+        taken = 0
+        try:
+            for leaving in turns:
+                taken += 1
+                leaving.take_turn()
+        finally:
+            # As below.
+            if taken < len(turns):
+                self._turns = turns[taken:] + self._turns
+                self._reactor.callLater(0, self._take_turns)
 
     def add(self, leaving: Leaving) -> None:
         """Have it write before the reactor waits again."""

@@ -20,7 +20,6 @@ from ..smtp.reply import Reply, ReplyParser
 from ..smtp.sender import WRITE
 from ..smtp.steps import Command
 from ..smtp.transaction import Transaction
-from .connect import Reactor
 from .departure import AT_ONCE, Departure, write_at_once, writes_at_once
 from .watch import Watch
 
@@ -39,7 +38,6 @@ class Exchange:
     :param session: whose it is.
     :param pipeline: decides.
     :param transport: the session's; it is given this as its producer.
-    :param reactor: calls turns.
     :param watch: the session's timer.
     :param timeouts: seconds for each reply.
     :param on_end: told when the connection is to end, and how.
@@ -67,7 +65,6 @@ class Exchange:
         session: Any,
         pipeline: Pipeline,
         transport: Any,
-        reactor: Reactor,
         watch: Watch,
         timeouts: Timeouts,
         on_end: Callable[[End], None],
@@ -87,6 +84,7 @@ class Exchange:
         self.limits = limits
         self.submitted = 0
         self._transport = transport
+        self._turns = departure
         self._departure: Departure | None = None
         if writes_at_once(transport):
             self._departure = departure
@@ -96,7 +94,6 @@ class Exchange:
         #: what leaves with the departure, and how many octets that is
         self._leaving: list[bytes] = []
         self._octets_leaving = 0
-        self._reactor = reactor
         self._watch = watch
         self._timeouts = timeouts
         self._on_end = on_end
@@ -200,7 +197,7 @@ class Exchange:
         """Have a turn soon, once however often this is called."""
         if not self._turn_is_due and not self._in_turn:
             self._turn_is_due = True
-            self._reactor.callLater(0, self._guard, self._due_turn)
+            self._turns.call_turn(self)
 
     def turn(self, *, heard: bool = False) -> None:
         """After whatever has happened: outcomes, octets, the timer, the end."""
@@ -303,12 +300,16 @@ class Exchange:
         what = f", {awaiting.phrase}" if awaiting is not None else " while it was idle"
         return ConnectionLost(f"connection lost{what}: {reason.getErrorMessage()}")
 
-    def _due_turn(self) -> None:
+    def take_turn(self) -> None:
+        """What was given until now is written; what goes wrong with it ends the session."""
         self._turn_is_due = False
-        if self.pipeline.end in (End.OPEN, End.LINGER):
-            self.turn()
-        else:
-            self.tell()
+        try:
+            if self.pipeline.end in (End.OPEN, End.LINGER):
+                self.turn()
+            else:
+                self.tell()
+        except Exception as error:
+            self._on_fault(error)
 
     def _keep_time(self, *, heard: bool, wrote: bool) -> None:
         pipeline = self.pipeline

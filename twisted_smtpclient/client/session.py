@@ -312,7 +312,6 @@ class Session(UnreachedESMTPClient):
             self,
             pipeline,
             self.transport,
-            self._reactor,
             self._watch,
             self.server.timeouts,
             self._end,
