@@ -174,9 +174,19 @@ def test_the_options_reach_the_daemon() -> None:
     assert agent.helo == "mx.example.com"
 
 
+class Told:
+    """In the place of an agent: what it was made with."""
+
+    def __init__(self, given: dict[str, Any], options: dict[str, Any]) -> None:
+        given.update(options)
+
+    def begin(self) -> None:
+        raise AssertionError("there is nothing to be delivered")
+
+
 def test_the_options_of_connections_reach_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: given.update(options))
+    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: Told(given, options))
     tap.makeService(
         parsed(
             "--listen=tcp:0:interface=127.0.0.1",
@@ -194,7 +204,7 @@ def test_the_options_of_connections_reach_the_agent(monkeypatch: pytest.MonkeyPa
 
 def test_the_rules_of_access_reach_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: given.update(options))
+    monkeypatch.setattr(tap, "DeliveryAgent", lambda reactor, **options: Told(given, options))
     tap.makeService(
         parsed(
             "--listen=tcp:0:interface=127.0.0.1",
