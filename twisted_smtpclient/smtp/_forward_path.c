@@ -57,8 +57,11 @@ plain_rcpt(PyObject *module, PyObject *address)
         PyErr_SetString(PyExc_TypeError, "expected a string");
         return NULL;
     }
+#if PY_VERSION_HEX < 0x030c0000
+    /* Later a string is ready whenever there is one. */
     if (PyUnicode_READY(address) < 0)
         return NULL;
+#endif
     Py_ssize_t length = PyUnicode_GET_LENGTH(address);
     if (length > MAX_PLAIN || !PyUnicode_IS_ASCII(address))
         Py_RETURN_NONE;
