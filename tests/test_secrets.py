@@ -123,9 +123,9 @@ class Daemon:
         deliver, look = self.agent.deliver, self.agent.probe
         self.agent.probe = lambda *a, **k: look(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
         self.agent.deliver = lambda *a, **k: deliver(*a, **k).addErrback(self._failed)  # type: ignore[method-assign]
-        begin = self.agent.begin
-        self.agent.begin = lambda *a, **k: Overheard(begin(*a, **k), self._failed)  # type: ignore[assignment]  # of which it has all that is asked for
         self.deliveries = Deliveries(self.agent, self.network)
+        begin = self.agent.begin
+        self.deliveries.begin = lambda *a, **k: Overheard(begin(*a, **k), self._failed)
         self.decoder = RequestDecoder()
 
     def _failed(self, failure: Failure) -> Failure:

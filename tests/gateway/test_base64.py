@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_smtpclient.errors import InvalidRequest
-from twisted_smtpclient.gateway.base64 import decode_base64, loose_message_in, message_in
+from twisted_smtpclient.gateway.base64 import decode_base64, loose_message_in, message_in, octets_of
 
 
 def strict(value: bytes) -> bytes | None:
@@ -38,19 +38,22 @@ def found(look: Any, value: bytes) -> bytes | None:
 def test_what_was_encoded_is_decoded(message: bytes) -> None:
     value = b'"' + base64.b64encode(message) + b'"'
     assert found(message_in, value) == found(loose_message_in, value) == message
+    assert octets_of(value[1:-1]) == octets_of(memoryview(value)[1:-1]) == message
 
 
 @given(st.lists(st.sampled_from([bytes([octet]) for octet in b"AQRw+/=-_ \n\\\x00"])).map(b"".join))
 def test_nothing_is_taken_that_is_not_base64(text: bytes) -> None:
     value = b'"' + text + b'"'
     assert found(message_in, value) == strict(value)
+    # What JSON escapes is not looked through.
+    assert octets_of(text) == (None if b"\\" in text else strict(value))
 
 
 def test_all_short_strings_are_judged_as_another_implementation_does() -> None:
     for length in range(6):
         for letters in itertools.product(b"AR+/=- ", repeat=length):
             value = b'"' + bytes(letters) + b'"'
-            assert found(message_in, value) == strict(value), value
+            assert found(message_in, value) == octets_of(bytes(letters)) == strict(value), value
 
 
 @pytest.mark.parametrize("value", [b"5", b"55", b"null", b"true", b"[]", b"{}", b'["QQ=="]', b'{"a":""}'])

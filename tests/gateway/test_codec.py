@@ -207,8 +207,21 @@ def test_a_server_with_overlong_fields_is_not_remembered(monkeypatch: pytest.Mon
     decoder = RequestDecoder()
     decoder.decode(line(host="a" * 20))
     assert len(decoder._servers) == 1
+    last = decoder._last_key
     decoder.decode(line(host="a" * 21))
     assert len(decoder._servers) == len(decoder._common_servers) == 1
+    assert decoder._last_key is last
+
+
+def test_what_most_lines_have_is_decoded_by_that_alone() -> None:
+    decoder = RequestDecoder()
+    refusing: Any = None
+    decoder._decode = refusing
+    for octets in (
+        line(id=1, port=25, helo="a.example", tls="NO", reuse=False),
+        line(sender=None, id="a", auth={"username": "a", "password": "b"}, chunking="NO"),
+    ):
+        assert isinstance(decoder.decode(octets), Request)
 
 
 def test_a_server_is_the_same_object_in_a_line_that_has_more() -> None:
@@ -474,9 +487,8 @@ def test_a_cancel_names_the_id_of_a_request(target: int | str) -> None:
     assert isinstance(request, CancelRequest)
     assert (request.id, request.target) == (UNSET, target)
     request = decode(json.dumps({"id": "c", "cancel": target}).encode())
-    again = request
-    assert isinstance(again, CancelRequest)
-    assert (again.id, again.target) == ("c", target)
+    assert isinstance(request, CancelRequest)
+    assert (request.id, request.target) == ("c", target)
 
 
 def test_a_cancel_has_nothing_but_an_id_beside_it() -> None:

@@ -378,6 +378,50 @@ def test_a_client_that_does_not_read_its_replies_is_not_read_from() -> None:
     assert len(client.daemon.agent.deliveries) == 2
 
 
+def test_lines_that_come_while_others_wait_have_their_turn_behind_them() -> None:
+    client = Daemon(max_in_flight=1).client()
+    client.send(line(sender="a@b.de"), line(sender="b@b.de"))
+    client.send(line(sender="c@b.de"))
+    client.send_octets(line(sender="d@b.de"))
+    client.half_close()
+    for delivery in range(4):
+        client.daemon.agent.deliveries[delivery].succeed()
+        assert len(client.replies()) == 1
+    assert client.daemon.agent.senders() == ["a@b.de", "b@b.de", "c@b.de", "d@b.de"]
+    assert client.closed()
+
+
+def test_what_comes_from_one_that_does_not_read_does_not_have_it_read_from() -> None:
+    client = Daemon().client()
+    client.protocol.pauseProducing()
+    client.send_octets(b"x")
+    assert not client.reading()
+    client.protocol.resumeProducing()
+    client.daemon.clock.advance(0)
+    assert client.reading()
+
+
+def test_one_that_was_dropped_is_told_nothing_and_has_nothing_taken() -> None:
+    client = Daemon(max_in_flight=1).client()
+    client.send(line(id=1), line(id=2))
+    client.protocol.resumeProducing()
+    client.protocol.abort()
+    client.daemon.agent.deliveries[0].succeed()
+    assert client.replies() == []
+    assert len(client.daemon.agent.deliveries) == 1
+    client.go_away()
+
+
+def test_the_reply_to_one_that_has_gone_is_not_kept() -> None:
+    client = Daemon().client()
+    client.send(line(id=1), line())
+    client.go_away()
+    for delivery in client.daemon.agent.deliveries:
+        delivery.succeed()
+    assert client.protocol.conversation.fetch() == b""
+    assert client.protocol.conversation.in_flight == 2
+
+
 def test_replies_that_fill_the_transport_stop_the_reading_until_they_are_read() -> None:
     client = Daemon(max_in_flight=2).client()
     client.send(line(id=1), line(id=2), line(id=3))

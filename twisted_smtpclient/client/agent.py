@@ -27,6 +27,7 @@ from .connect import Connector, Reactor
 from .delivery import Delivery
 from .dispatch import Dispatch
 from .opener import Opener
+from .pending import Pending
 from .probe import Probes
 from .resolve import Resolver
 from .tls import ClientTLS, TrustRoot
@@ -56,7 +57,6 @@ class DeliveryAgent:
         server offers PIPELINING.
     :param messages_per_connection: a connection is closed after so many.
     :param idle_timeout: seconds for which an unused connection is kept.
-    :ivar begin: :meth:`deliver` for a gateway: see :meth:`.dispatch.Dispatch.begin`.
     :raises InvalidRequest: ``helo`` is no domain name or address literal.
     :raises ValueError: a limit is under 1.
     """
@@ -95,8 +95,6 @@ class DeliveryAgent:
         self._dispatch = Dispatch(
             reactor, self._opener, limit=connections_per_host, messages=messages_per_connection
         )
-        # Not a method, for to be passed on by Python costs more than all that it does.
-        self.begin = self._dispatch.begin
         self._probes = Probes(self._opener.open)
 
     def __repr__(self) -> str:
@@ -147,6 +145,19 @@ class DeliveryAgent:
             self._bound(delivery, deadline)
         result: Deferred[DeliveryResult] = delivery.result
         return result
+
+    @property
+    def begin(self) -> Callable[..., Pending]:
+        """
+        As :meth:`deliver`, for a gateway that has checked what it gives: a server,
+        an envelope, a content, and by name ``reuse`` and ``trace``.
+
+        It returns what has of a Deferred no more than ``addCallbacks()``, once, and
+        ``cancel()``.  It is one look, and not a call more for each mail: to pass on
+        what is given, in Python, costs a third of what is done with it.
+        """
+        begin: Callable[..., Pending] = self._dispatch.begin
+        return begin
 
     def _bound(self, delivery: Delivery, seconds: float) -> None:
         """End a delivery that is not done by then."""

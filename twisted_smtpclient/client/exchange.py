@@ -41,11 +41,11 @@ class Exchange:
     :param watch: the session's timer.
     :param timeouts: seconds for each reply.
     :param on_end: told when the connection is to end, and how.
-    :param guard: calls what a timer called, and takes what it raises.
-    :param on_fault: is given what was raised for what was read.
+    :param guard: calls what a user called, and takes what it raises.
+    :param on_fault: is given what was raised for what was read, or in a turn.
     :param parser: the session's.
     :param redaction: what the server may have been told that no error is to tell.
-    :param departure: writes, for others too.
+    :param departure: calls turns, and writes, for others too.
     :param limits: what the server takes in one transaction and on one
         connection.
     :param idle_timeout: seconds after which the watch runs out where nothing
@@ -84,13 +84,11 @@ class Exchange:
         self.limits = limits
         self.submitted = 0
         self._transport = transport
-        self._turns = departure
-        self._departure: Departure | None = None
-        if writes_at_once(transport):
-            self._departure = departure
-            # Of many mails that are answered together the more the better.
-            if not pipeline.chunked:
-                departure.watch(transport)
+        self._departure = departure
+        self._leaves_at_once = writes_at_once(transport)
+        # Of many mails that are answered together the more the better.
+        if self._leaves_at_once and not pipeline.chunked:
+            departure.watch(transport)
         #: what leaves with the departure, and how many octets that is
         self._leaving: list[bytes] = []
         self._octets_leaving = 0
@@ -197,7 +195,7 @@ class Exchange:
         """Have a turn soon, once however often this is called."""
         if not self._turn_is_due and not self._in_turn:
             self._turn_is_due = True
-            self._turns.call_turn(self)
+            self._departure.call_turn(self)
 
     def turn(self, *, heard: bool = False) -> None:
         """After whatever has happened: outcomes, octets, the timer, the end."""
@@ -223,8 +221,8 @@ class Exchange:
         size = 0
         before = self._octets_leaving
         while not self._paused:
-            departure = self._departure if before + size < AT_ONCE else None
-            if departure is None:
+            leaves = self._leaves_at_once and before + size < AT_ONCE
+            if not leaves:
                 # What is to leave goes ahead, and may be all that is wanted for now.
                 if not self._write_leaving():
                     break
@@ -233,10 +231,10 @@ class Exchange:
             octets = self.pipeline.output()
             if not octets:
                 break
-            if departure is None:
-                self._transport.write(octets)
+            if leaves:
+                self._leave_with(octets)
             else:
-                self._leave_with(departure, octets)
+                self._transport.write(octets)
             size += len(octets)
             if len(octets) < WRITE:
                 # There was no more.
@@ -249,9 +247,9 @@ class Exchange:
             self._flight_goes_on = self._paused
         return wrote
 
-    def _leave_with(self, departure: Departure, octets: bytes) -> None:
+    def _leave_with(self, octets: bytes) -> None:
         if not self._leaving:
-            departure.add(self)
+            self._departure.add(self)
         self._leaving.append(octets)
         self._octets_leaving += len(octets)
 

@@ -40,19 +40,19 @@ def message_in(raw: msgspec.Raw) -> bytes:
     return _decode(raw)
 
 
-def octets_of(encoded: bytes | memoryview) -> bytes:
+def octets_of(encoded: bytes | memoryview) -> bytes | None:
     """
-    The same of a string of JSON that its marks were taken off.
+    The same of what stands in a string of JSON, between its marks.
 
-    :raises msgspec.MsgspecError: as there.
+    :returns: None where :func:`message_in` is to say what it is.
     """
-    if _IS_FAST:
-        try:
-            # By position: a third of the time of 1 KiB would be the names'.
-            return pybase64.b64decode(encoded, None, True)
-        except ValueError:
-            pass
-    return _decode(b"".join((b'"', encoded, b'"')))
+    if not _IS_FAST:
+        return None
+    try:
+        # By position: a third of the time of 1 KiB would be the names'.
+        return pybase64.b64decode(encoded, None, True)
+    except ValueError:
+        return None
 
 
 def loose_message_in(raw: msgspec.Raw) -> bytes:

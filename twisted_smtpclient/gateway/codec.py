@@ -1,9 +1,10 @@
 """
 One line as one value: a request.
 
-A good request costs one decoding, one count and the validation that the
-values of :mod:`twisted_smtpclient.smtp` do.  Whatever is not a good request
-is looked at again, at leisure, in :mod:`.complaint`.
+A good request of the fields that most have costs one decoding, one count and the
+validation that the values of :mod:`twisted_smtpclient.smtp` do; one that has more
+costs a second decoding.  Whatever is not a good request is looked at again, at
+leisure, in :mod:`.complaint`.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class RequestDecoder:
     """
     Turns lines into requests.
 
-    Servers that are named again are the same object, so that a pool which
-    looks for a connection compares by identity.
+    Servers that are named again are the same object, as long as they are
+    remembered, so that a pool which looks for a connection compares by identity.
 
     :param max_values: commas of a line at the most, and so its values.
     """
@@ -159,10 +160,10 @@ class RequestDecoder:
                 reuse = True
             else:
                 used += 1
-            if strings != used:
+            if strings != used or (octets := octets_of(message)) is None:
                 return None
             envelope = Envelope(sender, recipients)
-            return Request(request_id, server, envelope, Content(octets_of(message)), reuse)
+            return Request(request_id, server, envelope, Content(octets), reuse)
         except (*_REFUSALS, InvalidRequest):
             return None
 
@@ -175,12 +176,13 @@ class RequestDecoder:
         if known is None:
             terms = dict(zip(CommonFields.__struct_fields__, key, strict=False))
             known = self._server_on(tuple([terms.get(name, UNSET) for name in _SESSION]))
-            _keep(self._common_servers, key, known)
+            if not _keep(self._common_servers, key, known):
+                return known
         self._last_key, self._last = key, known
         return known
 
     def _server(self, given: RequestFields) -> tuple[Server, int]:
-        """The same of a line that has more."""
+        """The same of any line."""
         return self._server_on(_session_of(_all_of(given)))
 
     def _server_on(self, terms: tuple[Any, ...]) -> tuple[Server, int]:
@@ -312,12 +314,14 @@ def _strings_used(value: object) -> int:
     return 0
 
 
-def _keep(servers: dict[tuple[Any, ...], tuple[Server, int]], key: Any, known: tuple[Server, int]) -> None:
-    """Remember a server, and forget the one that was remembered longest."""
-    if _characters_in(key) <= MAX_KEY:
-        if len(servers) >= MAX_SERVERS:
-            del servers[next(iter(servers))]
-        servers[key] = known
+def _keep(servers: dict[tuple[Any, ...], tuple[Server, int]], key: Any, known: tuple[Server, int]) -> bool:
+    """Remember a server, and forget the one that was remembered longest; whether it may be."""
+    if _characters_in(key) > MAX_KEY:
+        return False
+    if len(servers) >= MAX_SERVERS:
+        del servers[next(iter(servers))]
+    servers[key] = known
+    return True
 
 
 def _characters_in(value: object) -> int:

@@ -61,6 +61,7 @@ class Conversation:
     :ivar decode: as it was given.
     :ivar in_flight: lines taken whose reply was not fetched: they are under way,
         wait for their turn, or are to be fetched.
+    :ivar closed: whether no reply is wanted any more.
     :ivar unread: whether the client does not read its replies.
     :ivar in_turns: octets of replies that wait for their turn.
     """
@@ -77,6 +78,7 @@ class Conversation:
     ) -> None:
         self.decode: Callable[[bytes | bytearray], AnyRequest | Rejection] = decode
         self.in_flight = 0
+        self.closed = False
         self.unread = False
         self.in_turns = 0
         self._deliveries = deliveries
@@ -85,7 +87,6 @@ class Conversation:
         self._max_request = max_request
         self._max_in_flight = max_in_flight
         self._due: Callable[[], None] = due
-        self._over = False
         self._buffer = LineBuffer(max_request)
         #: Lines that were read and not taken yet, the first one last: what one read
         #: gave, or two where the first was not over.
@@ -189,7 +190,7 @@ class Conversation:
 
     def close(self) -> None:
         """There is nobody to be told any more."""
-        self._over = True
+        self.closed = True
         self._lines.clear()
         self._turns.clear()
         self._output.clear()
@@ -207,7 +208,7 @@ class Conversation:
         self._answer_for(request_id)(encode_error(request_id, error))
 
     def _answer(self, reply: bytes) -> None:
-        if self._over:
+        if self.closed:
             return
         output = self._output
         output.append(reply)

@@ -107,7 +107,7 @@ class Deliveries:
     :param memory: what they are counted in.
     :param key_ttl: seconds for which the outcome of a request with a key is
         kept.
-    :ivar begin: the deliverer's.
+    :ivar begin: the deliverer's, as it was in the beginning.
     :ivar draining: whether new requests are answered ShuttingDown.
     :ivar rejected: how many were answered without having been under way, by
         the error's name.

@@ -160,6 +160,8 @@ class JSONLinesProtocol(Protocol):
 
     def _turn_ended(self) -> None:
         self._end_of_turn = None
+        if self._closed:
+            return
         conversation = self.conversation
         octets = conversation.fetch()
         if octets:
@@ -216,7 +218,7 @@ class JSONLinesProtocol(Protocol):
 
     def abort(self) -> None:
         """Close now; what the client has not taken is lost."""
-        self._closed = True
+        self._closed = self.conversation.closed = True
         self.transport.abortConnection()
 
     def pauseProducing(self) -> None:

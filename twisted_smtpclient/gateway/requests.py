@@ -79,6 +79,7 @@ class ProbeRequest:
         return f"<ProbeRequest {self.id!r}: {self.server}>"
 
 
+@mypyc_attr(acyclic=True)
 class CancelRequest:
     """
     The end of requests that came before on the same connection.
