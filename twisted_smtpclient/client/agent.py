@@ -154,7 +154,7 @@ class DeliveryAgent:
 
         It returns what has of a Deferred no more than ``addCallbacks()``, once, and
         ``cancel()``.  It is one look, and not a call more for each mail: to pass on
-        what is given, in Python, costs a third of what is done with it.
+        what is given, in Python, costs a quarter of what is done with it.
         """
         begin: Callable[..., Pending] = self._dispatch.begin
         return begin
